@@ -1,0 +1,70 @@
+# Each target makes .venv first where it is missing or older than pyproject.toml.
+# Needed: make and Python 3.11 or newer (`make PYTHON=python3.12 test` picks another one).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST ?= $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench coverage coverage-report races machine acceptance clean
+
+help:
+	@echo "make demo        decide a thousand credit checks with racing workers"
+	@echo "make test        run the tests"
+	@echo "make check       lint, formatting, types and import rules"
+	@echo "make bench       measure throughput and latency"
+	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
+	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
+	@echo "make machine     compare the stores for as long as it takes"
+	@echo "make acceptance  run the demo on each of the three transports"
+	@echo "make clean       remove what the other targets made"
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "sagabus needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+		echo "Name another one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m examples.credit_check
+
+test: $(STAMP)
+	$(PYTEST)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+coverage: $(STAMP)
+	$(BIN)/coverage erase
+	$(MAKE) test PYTEST='$(BIN)/coverage run -m pytest'
+	$(MAKE) coverage-report
+
+coverage-report: $(STAMP)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=95
+
+races: $(STAMP)
+	for seed in 1 2 3; do for pause in 0 1; do \
+		$(BIN)/python -m examples.credit_check --applicants 20000 --processes 4 --seed $$seed --kill-every $$pause || exit 1; \
+	done; done
+
+machine: $(STAMP)
+	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout=0 tests/contract/test_store_machine.py
+
+acceptance: $(STAMP)
+	.ci/acceptance $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* decisions.csv
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

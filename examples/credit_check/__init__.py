@@ -1,0 +1,1 @@
+"""A bank asks three bureaus about each applicant and needs two scores to decide; the replies race."""

@@ -1,0 +1,158 @@
+"""A merger that merges each field of a state by the rule that stands beside it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeGuard, TypeVar
+
+import attrs
+
+from mergers.annotations import Unresolved, attached, field_hints, names_visible_in
+from mergers.binding import Fold, Place, Rule
+from mergers.errors import MergerDefinitionError, UnmergeableError
+from mergers.rules import highest
+
+S = TypeVar("S")
+
+
+@attrs.define(eq=False, slots=False)
+class FieldwiseMerger(Generic[S]):
+    """Folds the siblings of one saga into one state, field by field.
+
+    Order, grouping and repetition of siblings never change the result, as far as that holds for each rule.
+
+    Attributes:
+        state_type: the class that it merges.
+        rules: the rule of each field, by name.
+    """
+
+    state_type: type[S]
+    rules: Mapping[str, Rule]
+    _folds: dict[str, Fold] = attrs.field(factory=dict, init=False, repr=False)
+
+    def __call__(self, siblings: Sequence[S], /) -> S:
+        """Return a new state; change none of *siblings* (two or more, in dot order), share nothing mutable with them.
+
+        Raises:
+            UnmergeableError: no value of a field can stand for what the siblings say; `field` says which.
+            TypeError: a sibling is of another class.
+            ValueError: there are no siblings.
+        """
+        if not siblings:
+            raise ValueError(f"no siblings of {self.state_type.__qualname__} to merge; give two or more")
+        for sibling in siblings:
+            if type(sibling) is not self.state_type:
+                wanted, given = self.state_type.__qualname__, type(sibling).__qualname__
+                raise TypeError(f"a merger of {wanted} was given {given}; make one with fieldwise({given})")
+        merged = {}
+        for field in attrs.fields(self.state_type):  # type: ignore[arg-type]  # checked when the merger was made
+            beside = self.rules[field.name].beside
+            values = [getattr(sibling, field.name) for sibling in siblings]
+            if beside is not None:
+                values = [(getattr(sibling, beside), value) for sibling, value in zip(siblings, values, strict=True)]
+            try:
+                merged[field.alias] = self._folds[field.name](values)
+            except UnmergeableError as error:
+                raise error.under(field.name) from error.__cause__
+        return self.state_type(**merged)
+
+
+def fieldwise(state_type: type[S], /, **rules: Rule) -> FieldwiseMerger[S]:
+    """Make the merger of *state_type* from one rule a field.
+
+    The rule stands in the field's annotation, `scores: Annotated[dict[str, int], by_key(highest)]`, or comes by
+    keyword, `scores=by_key(highest)`, which goes before the annotation. None in any field means that nothing was said
+    yet: the values of the other siblings decide. Annotations may name classes that are local to the calling function.
+
+    Args:
+        state_type: an attrs class, all of whose fields `__init__` takes.
+        rules: rules by field name.
+
+    Raises:
+        MergerDefinitionError: a field has no rule, two, or one that does not fit its type; a keyword names no field;
+            the class is no attrs class. It says which field, and what to write instead.
+    """
+    names = names_visible_in(sys._getframe(1))
+    mergers: dict[type, FieldwiseMerger[Any]] = {}
+
+    def merger_of(nested_type: type[Any]) -> Fold:
+        return mergers[nested_type] if nested_type in mergers else make(nested_type, {})
+
+    def make(made_type: type[Any], given: Mapping[str, Rule]) -> FieldwiseMerger[Any]:
+        _check_class(made_type, given)
+        hints = field_hints(made_type, names)
+        found = {name: _rule_of(made_type, name, hint, given) for name, hint in hints.items()}
+        # Known before its fields are bound, so that a class may nest itself.
+        merger = mergers[made_type] = FieldwiseMerger(made_type, found)
+        for name, rule in found.items():
+            _check_beside(made_type, name, found)
+            merger._folds[name] = Place(made_type, name, hints[name], merger_of).fold(rule)
+        return merger
+
+    return make(state_type, rules)
+
+
+def _check_class(state_type: object, given: Mapping[str, Rule]) -> None:
+    if not isinstance(state_type, type) or not attrs.has(state_type):
+        raise MergerDefinitionError(
+            state_type if isinstance(state_type, type) else type(state_type),
+            "",
+            "fieldwise merges attrs classes; decorate it with @attrs.define",
+        )
+    fields = {field.name: field for field in attrs.fields(state_type)}
+    for name in given:
+        if name not in fields:
+            raise MergerDefinitionError(
+                state_type, name, f"a rule was given for it, but the class has only: {', '.join(fields) or 'no fields'}"
+            )
+    for name, field in fields.items():
+        if not field.init:
+            raise MergerDefinitionError(
+                state_type, name, "a merger cannot set a field that __init__ does not take; drop init=False"
+            )
+
+
+def _rule_of(state_type: type, name: str, hint: Any, given: Mapping[str, object]) -> Rule:
+    metadata = list(attached(hint))
+    found = [item for item in metadata if isinstance(item, Rule)]
+    if name in given:
+        keyword = given[name]
+        if isinstance(keyword, Rule):
+            return keyword
+        mend = f"{keyword!r} is no rule; name one of mergers, or wrap a function of the values: mergers.rule(function)"
+    elif len(found) == 1:
+        return found[0]
+    elif found:
+        mend = f"it has {len(found)} rules, {' and '.join(rule.name for rule in found)}; keep one"
+    elif isinstance(hint, Unresolved):
+        mend = (
+            f"its annotation names {hint.name!r}, which cannot be found when the merger is made; "
+            f"import it outside TYPE_CHECKING, or give the rule by keyword"
+        )
+    elif uncalled := [item.__name__ for item in metadata if _makes_rules(item)]:
+        mend = f"{uncalled[0]} stands there without its arguments; write {uncalled[0]}(…)"
+    else:
+        mend = (
+            "it has no rule; annotate it, as in Annotated[int, highest], or give one by keyword, "
+            f"fieldwise({state_type.__name__}, {name}=highest); all_equal says that siblings may not differ"
+        )
+    raise MergerDefinitionError(state_type, name, mend)
+
+
+def _makes_rules(item: object) -> TypeGuard[types.FunctionType]:
+    return inspect.isfunction(item) and item.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _check_beside(state_type: type, name: str, rules: Mapping[str, Rule]) -> None:
+    beside = rules[name].beside
+    if beside is None:
+        return
+    if beside not in rules:
+        mend = f"{rules[name].name} names no field of the class; it has only: {', '.join(rules)}"
+        raise MergerDefinitionError(state_type, name, mend)
+    if rules[beside] is not highest:
+        mend = f"{rules[name].name} needs {beside} to be merged by highest, not {rules[beside].name}"
+        raise MergerDefinitionError(state_type, name, mend)

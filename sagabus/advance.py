@@ -1,0 +1,375 @@
+"""The functional core: what a saga does with a batch of messages. Pure: no I/O, no clock, no randomness.
+
+The worker, the simulator, the replayer and the dashboard all call `advance`; nothing else runs a handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from attrs import evolve, field, mutable
+
+from sagabus import effects
+from sagabus.commit import Commit, Failure, Half, Lifecycle, Snapshot, StoredVersion
+from sagabus.definition import SagaDefinition
+from sagabus.envelope import Envelope, Incoming, derive_id
+from sagabus.errors import HandlerMisuseError
+from sagabus.messages import MERGE, MergeSagaState, type_of
+from sagabus.observe.handling import Handling, handling
+from sagabus.origin import Origin, ReplyAddress
+from sagabus.outgoing import Outgoing
+from sagabus.plan import Plan, plan_run, start_first, starts_saga
+from sagabus.saga import Saga, utc
+
+
+class _Starter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who started a saga, as its record keeps it."""
+
+    id: str
+    source: str
+    replyto: str = ""
+    replysaga: str = ""
+    replylife: int = 0
+    correlationid: str = ""
+
+
+def advance(definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[Incoming]) -> Commit:
+    """Return what *envelopes*, handled in order on what *snapshot* says, ask of the store.
+
+    Ids that the snapshot has consumed, and second copies, are passed over. Siblings are merged first. A handler that
+    raises leaves no trace: the run is made again without its message, which the commit lists as a failure. The commit
+    has no `ids` where there is nothing to store.
+    """
+    fresh = [m for m in {m.id: m for m in envelopes}.values() if m.id not in snapshot.consumed]
+    plan = plan_run(definition, snapshot, fresh)
+    if plan.late:
+        return _late(definition, snapshot, plan)
+    if not plan.batch:
+        return Commit(key=snapshot.key, early=plan.early, stale=plan.stale, leftover=plan.leftover)
+    batch, leftover = list(plan.batch), list(plan.leftover)
+    failures: list[Failure] = []
+    while batch:
+        try:
+            commit = _Run(definition, snapshot, plan.life, plan.begins).commit(batch)
+        except _MessageError as failed:
+            batch.remove(failed.incoming)
+            failures.append(Failure(failed.incoming, failed.error))
+            if plan.begins and starts_saga(definition, failed.incoming):
+                batch, orphans = start_first(definition, batch)
+                if snapshot.lifecycle is Lifecycle.ABSENT:
+                    plan = evolve(plan, early=tuple(orphans))
+                else:
+                    leftover += orphans
+        except _MergeError as failed:
+            return Commit(
+                key=snapshot.key,
+                unmergeable=failed.error,
+                leftover=(*batch, *leftover),
+                failures=tuple(failures),
+                early=plan.early,
+                stale=plan.stale,
+            )
+        except _RunError as failed:
+            # Whose fault it is shows only when each message is run alone.
+            if len(batch) == 1:
+                failures.append(Failure(batch.pop(), failed.error))
+            else:
+                leftover = [*batch[1:], *leftover]
+                del batch[1:]
+        else:
+            return evolve(
+                commit,
+                failures=tuple(failures),
+                leftover=(*commit.leftover, *leftover),
+                early=plan.early,
+                stale=plan.stale,
+            )
+    return Commit(
+        key=snapshot.key, failures=tuple(failures), leftover=tuple(leftover), early=plan.early, stale=plan.stale
+    )
+
+
+# -- one run -----------------------------------------------------------------------------------------------------
+
+
+class _MessageError(Exception):
+    def __init__(self, incoming: Incoming, error: Exception) -> None:
+        self.incoming, self.error = incoming, error
+
+
+class _MergeError(Exception):
+    """The stored versions cannot be opened: the merger raised, or a state cannot be read by this code."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _RunError(Exception):
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@mutable
+class _Effects:
+    """What the handlers of one half asked for."""
+
+    outgoing: dict[str, list[Outgoing]] = field(factory=dict)
+    timers: dict[str, str] = field(factory=dict)
+    cancelled: list[str] = field(factory=list)
+
+    def half(self, state: bytes | None) -> Half:
+        return Half(state, {k: tuple(v) for k, v in self.outgoing.items()}, self.timers, tuple(self.cancelled))
+
+
+class _Run:
+    """One pass of a batch over a fresh copy of the state. Also what `self.send` and its kin of a saga talk to."""
+
+    def __init__(self, definition: SagaDefinition, snapshot: Snapshot, life: int, begins: bool) -> None:
+        self._definition, self._snapshot = definition, snapshot
+        self._life, self._begins = life, begins
+        self._origin = Origin(
+            endpoint=definition.endpoint,
+            routes=definition.routes,
+            saga=str(snapshot.key),
+            life=life,
+            partition_key=snapshot.key.id,
+            max_bytes=definition.max_bytes,
+        )
+        self.now_ms = snapshot.now_ms
+        self._asked: list[effects.Effect] = []
+        self._completed = False
+        self._starter: _Starter | None = None
+
+    # What a saga calls while a handler of its runs.
+
+    def add(self, effect: effects.Effect) -> None:
+        self._asked.append(effect)
+
+    def complete(self) -> None:
+        self._completed = True
+
+    # The pass.
+
+    def commit(self, batch: Sequence[Incoming]) -> Commit:
+        definition, snapshot = self._definition, self._snapshot
+        versions = () if self._begins else snapshot.versions
+        facts = _Effects()
+        saga: Saga[Any] = definition.cls()
+        saga.id, saga.now, saga._run = snapshot.key.id, utc(self.now_ms), self
+        saga.state, parent = self._opening(versions)
+        starter = self._begin(batch[0].envelope) if self._begins else b""
+        if len(versions) > 1:
+            self._merged(saga, batch[0], facts)
+        handled: list[Incoming] = []
+        for incoming in batch:
+            handled.append(incoming)
+            if incoming.envelope.type != MERGE:
+                self._handle(saga, incoming, facts)
+            if self._completed:
+                break
+        must_settle = definition.serial or self._completed
+        changed = len(versions) > 1 or any(m.envelope.type != MERGE for m in handled)
+        facts_state = self._encode(saga) if changed else None
+        decision = self._decide(saga, handled[-1], facts_state) if changed and not self._completed else None
+        return Commit(
+            key=snapshot.key,
+            ids=tuple(m.id for m in handled),
+            life=self._life,
+            begins_life=self._begins,
+            context=snapshot.clock,
+            parents=tuple(v.dot for v in versions),
+            parent=parent if definition.ancestral else None,
+            facts=facts.half(facts_state),
+            decision=decision,
+            completes=self._completed,
+            must_settle=must_settle,
+            fired={m.envelope.timer: m.id for m in handled if m.envelope.timer},
+            starter=starter,
+            messages=tuple(m.envelope for m in handled),
+            limits=definition.limits,
+            leftover=tuple(batch[len(handled) :]),
+        )
+
+    def _opening(self, versions: Sequence[StoredVersion]) -> tuple[Any, bytes | None]:
+        """Return the state that the run begins with, and the state kept as parent of the version it writes."""
+        codec = self._definition.codec
+        if not versions:
+            return codec.state_type(), None
+        try:
+            self._recall_starter()
+            if len(versions) == 1:
+                return codec.decode(versions[0].state), versions[0].state
+            if self._definition.ancestral:
+                return _fold(self._definition, versions)
+            siblings = [codec.decode(version.state) for version in versions]
+            return codec.decode(codec.encode(self._definition.merger(siblings))), None  # type: ignore[misc]
+        except Exception as error:
+            raise _MergeError(error) from error
+
+    def _recall_starter(self) -> None:
+        if self._snapshot.starter:
+            self._starter = msgspec.json.decode(self._snapshot.starter, type=_Starter)
+
+    def _begin(self, envelope: Envelope) -> bytes:
+        """Return who starts the saga, as its record keeps it."""
+        self._starter = _Starter(
+            id=envelope.id,
+            source=envelope.source,
+            replyto=envelope.replyto,
+            replysaga=envelope.replysaga,
+            replylife=envelope.replylife,
+            correlationid=envelope.correlationid,
+        )
+        return msgspec.json.encode(self._starter)
+
+    def _merged(self, saga: Saga[Any], cause: Incoming, into: _Effects) -> None:
+        handler = self._definition.handlers.get(MERGE)
+        if handler is None:
+            return
+        saga.message = MergeSagaState()
+        try:
+            self._call(cause.envelope, getattr(saga, handler.method), saga.message)
+            self._collect(into, cause.envelope, "merge")
+        except Exception as error:
+            raise _MergeError(error) from error
+        finally:
+            saga.message = None
+
+    def _handle(self, saga: Saga[Any], incoming: Incoming, into: _Effects) -> None:
+        envelope = incoming.envelope
+        try:
+            saga.message = incoming.message
+            handler = self._definition.handlers[envelope.type]
+            self._call(envelope, getattr(saga, handler.method), saga.message)
+            self._collect(into, envelope, "")
+        except Exception as error:
+            raise _MessageError(incoming, error) from error
+        finally:
+            saga.message = None
+
+    def _call(self, cause: Envelope, method: Callable[..., object], *args: Any) -> None:
+        """Run a method of the user's, with *cause* bound to whatever it logs."""
+        token = handling.set(Handling(self._origin.saga, cause.id, cause.type, self._origin.endpoint))
+        try:
+            answer = method(*args)
+        finally:
+            handling.reset(token)
+        if inspect.isawaitable(answer) or inspect.isgenerator(answer):
+            raise HandlerMisuseError(
+                f"{method.__qualname__} returned a {type(answer).__name__}, whose code never ran; "
+                f"saga handlers are plain functions that return nothing"
+            )
+
+    def _decide(self, saga: Saga[Any], last: Incoming, facts_state: bytes | None) -> Half | None:
+        """Have the saga decide, and return what it decided; None where it changed nothing and asked for nothing."""
+        if self._definition.cls.decide is Saga.decide:
+            return None
+        asked = _Effects()
+        try:
+            self._call(last.envelope, saga.decide)
+            self._collect(asked, last.envelope, "decision")
+        except Exception as error:
+            raise _RunError(error) from error
+        decision = asked.half(self._encode(saga))
+        idle = not (self._completed or decision.outgoing or decision.timers or decision.cancelled)
+        return None if idle and decision.state == facts_state else decision
+
+    def on_late(self, incoming: Incoming, last_state: bytes | None, into: _Effects) -> None:
+        """Ask the saga what it sends for a message that came too late."""
+        codec = self._definition.codec
+        saga: Saga[Any] = self._definition.cls()
+        saga.id, saga.now, saga._run = self._snapshot.key.id, utc(self.now_ms), self
+        saga.state = codec.decode(last_state) if last_state is not None else codec.state_type()
+        if self._life == self._snapshot.life:
+            self._recall_starter()
+        saga.message = incoming.message
+        self._call(incoming.envelope, saga.on_late, saga.message)
+        if any(isinstance(effect, effects.Defer | effects.Cancel) for effect in self._asked) or self._completed:
+            raise HandlerMisuseError("on_late() can send, publish and reply; the saga has ended, so it has no timers")
+        self._collect(into, incoming.envelope, "late")
+
+    def _encode(self, saga: Saga[Any]) -> bytes:
+        """Return the state as it is stored, having made sure that it can be read again."""
+        try:
+            state = self._definition.codec.encode(saga.state)
+            self._definition.codec.decode(state)
+        except Exception as error:
+            raise _RunError(error) from error
+        return state
+
+    # Effects become outgoing messages.
+
+    def _collect(self, into: _Effects, cause: Envelope, half: str) -> None:
+        for ordinal, effect in enumerate(self._asked):
+            if isinstance(effect, effects.Cancel):
+                into.cancelled.append(effect.name)
+                into.timers.pop(effect.name, None)
+                continue
+            id_ = derive_id(self._snapshot.key, self._life, cause.id, half, ordinal)
+            if isinstance(effect, effects.Defer):
+                self._check_timer(effect)
+                into.timers[effect.name or id_] = id_
+            message = self._origin.outgoing(effect, id_, self.now_ms, cause=cause, starter=self._starter_address())
+            into.outgoing.setdefault(cause.id, []).append(message)
+        self._asked.clear()
+
+    def _check_timer(self, effect: effects.Defer) -> None:
+        name = type_of(effect.message).name
+        if name not in self._definition.handlers:
+            raise HandlerMisuseError(
+                f"{self._definition.name} defers {name} to itself but has no handler for it; add one"
+            )
+
+    def _starter_address(self) -> ReplyAddress | None:
+        starter = self._starter
+        return ReplyAddress(starter.replyto, starter.replysaga, starter.replylife) if starter else None
+
+
+def _fold(definition: SagaDefinition, versions: Sequence[StoredVersion]) -> tuple[Any, bytes | None]:
+    """Fold siblings with a binary merger from the largest context down, each with its own parent's state."""
+    codec, merger = definition.codec, definition.merger
+    assert merger is not None
+    ordered = sorted(versions, key=lambda v: (-sum(v.context.values()), v.dot.counter, v.dot.actor))
+    first, *others = ordered
+    merged = codec.decode(first.state)
+    for version in others:
+        ancestor = codec.decode(version.parent) if version.parent is not None else codec.state_type()
+        merged = codec.decode(codec.encode(merger(merged, codec.decode(version.state), ancestor)))
+    return merged, first.parent
+
+
+# -- late messages -----------------------------------------------------------------------------------------------
+
+
+def _late(definition: SagaDefinition, snapshot: Snapshot, plan: Plan) -> Commit:
+    """Return the commit that records late messages and what `on_late` sends; the state stays as it is."""
+    outgoing: dict[str, tuple[Outgoing, ...]] = {}
+    handled: list[Incoming] = []
+    failures: list[Failure] = []
+    # State and starter of the life that runs now are none of an earlier life's business.
+    last = snapshot.versions[-1].state if snapshot.versions and plan.life == snapshot.life else None
+    for incoming in plan.late:
+        sent = _Effects()
+        try:
+            _Run(definition, snapshot, plan.life, begins=False).on_late(incoming, last, sent)
+        except Exception as error:
+            failures.append(Failure(incoming, error))
+        else:
+            outgoing |= sent.half(None).outgoing
+            handled.append(incoming)
+    return Commit(
+        key=snapshot.key,
+        ids=tuple(m.id for m in handled),
+        life=plan.life,
+        context=snapshot.clock,
+        facts=Half(outgoing=outgoing),
+        late=True,
+        messages=tuple(m.envelope for m in handled),
+        limits=definition.limits,
+        failures=tuple(failures),
+        stale=plan.stale,
+        leftover=plan.leftover,
+    )

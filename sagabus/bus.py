@@ -1,0 +1,330 @@
+"""The bus: endpoints, routes, and the way in for messages."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from attrs import evolve
+
+from sagabus import effects
+from sagabus.connect import choose_urls, embedded_folder, open_store, open_transport, scheme_of
+from sagabus.definition import DAY_S, SagaDefinition, definition_of
+from sagabus.endpoint import Endpoint, EndpointOptions, RetryPolicy
+from sagabus.envelope import MAX_BYTES, MAX_ID_LENGTH
+from sagabus.errors import ConfigurationError, QueueFullError, UnknownEndpointError
+from sagabus.messages import type_of
+from sagabus.origin import Origin
+from sagabus.outgoing import Outgoing
+from sagabus.saga import Saga
+from sagabus.store.protocol import Bookkeeping, Scheduled, Store
+from sagabus.transport import Refusal, Transport
+
+if TYPE_CHECKING:
+    from sagabus.store.embedded import EmbeddedServer
+    from sagabus.worker import Worker
+
+_FULL_WAIT_S: Final = 10.0
+_SEND_BATCH: Final = 500
+_MAX_BATCH: Final = 1000
+
+
+class Bus:
+    """Endpoints over a store and a transport. Connects when first used; thread-safe.
+
+    Args:
+        store: where sagas are kept; `SAGABUS_STORE`, else an embedded Valkey in `./.sagabus`.
+        transport: what carries messages; `SAGABUS_TRANSPORT`, else the store's server.
+        namespace: what all keys and queues begin with; buses with different namespaces share nothing.
+        dedupe_window: how long a saga remembers a message id.
+        retention: how long a completed saga is remembered; never less than the window.
+        claim_s: after how many seconds without a sign of life a worker's messages are given to another.
+        max_message_bytes: the size limit of one envelope.
+
+    Raises:
+        ConfigurationError: the options contradict each other.
+    """
+
+    def __init__(
+        self,
+        store: str | Store | None = None,
+        transport: str | Transport | None = None,
+        *,
+        namespace: str = "sagabus",
+        dedupe_window: timedelta = timedelta(seconds=7 * DAY_S),
+        retention: timedelta | None = None,
+        claim_s: float = 30.0,
+        max_message_bytes: int = MAX_BYTES,
+    ) -> None:
+        retention = dedupe_window if retention is None else retention
+        if retention < dedupe_window or dedupe_window <= timedelta(0):
+            raise ConfigurationError(
+                f"retention ({retention}) must be at least dedupe_window ({dedupe_window}), which must be positive: "
+                f"a completed saga that is forgotten sooner could be started again by a copy of an old message"
+            )
+        if not namespace or any(c in namespace for c in "{}*?[]\\"):
+            raise ConfigurationError(f"namespace {namespace!r} is empty or has one of {{ }} * ? [ ] \\; choose another")
+        if claim_s <= 0 or max_message_bytes < 1:
+            raise ConfigurationError(
+                f"claim_s ({claim_s:g}) and max_message_bytes ({max_message_bytes}) must be positive"
+            )
+        self.namespace = namespace
+        self.dedupe_window, self.retention = dedupe_window, retention
+        self.claim_s = claim_s
+        self.max_message_bytes = max_message_bytes
+        self.endpoints: dict[str, Endpoint] = {}
+        self.routes: dict[str, str] = {}
+        self.store_url, self.transport_url = choose_urls(
+            store if store is None or isinstance(store, str) else store.url,
+            transport if transport is None or isinstance(transport, str) else transport.url,
+        )
+        self._store = None if isinstance(store, str) else store
+        self._transport = None if isinstance(transport, str) else transport
+        self._store_is_fit = False
+        self._declared: tuple[Any, ...] = ()
+        self._embedded: dict[str, EmbeddedServer] = {}
+        self._lock = threading.RLock()
+
+    # -- what is on it -------------------------------------------------------------------------------------------
+
+    def endpoint(
+        self,
+        name: str,
+        *sagas: type[Saga[Any]],
+        batch: int = 64,
+        concurrency: int = 16,
+        partitions: int = 1,
+        max_length: int = 1_000_000,
+        max_attempts: int = 5,
+        retry: RetryPolicy | None = None,
+        early: RetryPolicy | None = None,
+    ) -> Endpoint:
+        """Declare an endpoint and the sagas on it; consumers are added with `@endpoint.consumer`.
+
+        Args:
+            name: what its queue is called.
+            sagas: saga classes; each belongs to one endpoint.
+            batch: the most messages handled in one load and one commit; at most 1,000.
+            concurrency: how many consumer handlers run at once in each process.
+            partitions: how many streams its queue is split into; more than one only pays on a cluster.
+            max_length: from which length on its queue pushes back on senders.
+            max_attempts: how often a message is tried before it is dead-lettered.
+            retry: more about retries; overrides *max_attempts*.
+            early: how messages for sagas that are not there yet are retried.
+
+        Raises:
+            ConfigurationError: the name is taken, or a saga is on another endpoint.
+            DefinitionError: a class is no saga.
+        """
+        if name in self.endpoints:
+            raise ConfigurationError(f"endpoint {name!r} is declared already; use the one that bus.endpoint returned")
+        if min(batch, concurrency, partitions, max_length, max_attempts) < 1:
+            raise ConfigurationError(
+                f"endpoint {name!r}: batch, concurrency, partitions, max_length and max_attempts are at least 1"
+            )
+        if batch > _MAX_BATCH:
+            raise ConfigurationError(
+                f"endpoint {name!r}: a batch of {batch} is more than the {_MAX_BATCH} that one commit takes; lower it"
+            )
+        options = EndpointOptions(batch, concurrency, partitions, max_length, retry or RetryPolicy(max_attempts))
+        if early is not None:
+            options = evolve(options, early=early)
+        definitions = tuple(self._bind(definition_of(saga), name) for saga in sagas)
+        if len({definition.name for definition in definitions}) < len(definitions):
+            raise ConfigurationError(
+                f"endpoint {name!r}: two sagas of one name ({', '.join(d.name for d in definitions)}) would share "
+                f"what is stored; give one of them another name="
+            )
+        endpoint = Endpoint(name, definitions, options)
+        self.endpoints[name] = endpoint
+        return endpoint
+
+    def _bind(self, definition: SagaDefinition, endpoint: str) -> SagaDefinition:
+        other = self.saga(definition.name)
+        if other is not None:
+            raise ConfigurationError(
+                f"saga {definition.name!r} is on endpoint {other.endpoint!r} already; "
+                f"give one of them another name=, or leave it on one endpoint"
+            )
+        return definition.bound(
+            endpoint,
+            self.routes,
+            dedupe_window_s=self.dedupe_window.total_seconds(),
+            retention_s=self.retention.total_seconds(),
+            max_bytes=self.max_message_bytes,
+        )
+
+    def saga(self, name: str) -> SagaDefinition | None:
+        """Return the saga called *name* on this bus, or None."""
+        for endpoint in self.endpoints.values():
+            for definition in endpoint.sagas:
+                if definition.name == name:
+                    return definition
+        return None
+
+    def route(self, message_type: type, *, to: str) -> None:
+        """Send every command of *message_type* to the endpoint *to* unless the sender says otherwise."""
+        self.routes[type_of(message_type).name] = to
+
+    # -- the way in ----------------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        message: Any,
+        to: str | None = None,
+        *,
+        id: str | None = None,
+        reply_to: str = "",
+        after: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str:
+        """Send a command and return its id; when it returns, the message is as durable as the transport makes it.
+
+        Args:
+            message: an instance of a message class.
+            to: the endpoint; without it the route of its type.
+            id: an idempotency key: a saga handles one id once. Random where none is given.
+            reply_to: the endpoint that gets replies; without it nobody can reply.
+            after, at: deliver it after a time (timedelta or seconds), or at one (UTC).
+
+        Raises:
+            UnknownEndpointError: no process ever declared *to*.
+            NoRouteError: neither *to* nor a route says where.
+            QueueFullError: its queue stayed full for ten seconds.
+        """
+        if after is not None or at is not None:
+            now_ms, _ = self.store.next_due_ms()
+            message_id = _message_id(id)
+            outgoing = self._outgoing(effects.Send(message, to), message_id, reply_to)
+            self._known(outgoing.to)
+            due_ms = effects.due_ms(now_ms, after, at)
+            self.store.note(Bookkeeping(scheduled=(Scheduled(message_id, outgoing.to, outgoing.body, due_ms),)))
+            return message_id
+        return self._enter([self._outgoing(effects.Send(message, to), _message_id(id), reply_to)])[0]
+
+    def send_many(self, messages: Iterable[Any], to: str | None = None, *, reply_to: str = "") -> list[str]:
+        """Send commands and return their ids; a round trip for every 500. Arguments and errors as `send`.
+
+        What was sent before an error stays sent.
+        """
+        outgoing = [self._outgoing(effects.Send(message, to), _message_id(None), reply_to) for message in messages]
+        ids: list[str] = []
+        for first in range(0, len(outgoing), _SEND_BATCH):
+            ids += self._enter(outgoing[first : first + _SEND_BATCH])
+        return ids
+
+    def publish(self, message: Any, *, id: str | None = None) -> str:
+        """Publish an event to every subscriber of its type and return its id; no subscriber is no error."""
+        return self._enter([self._outgoing(effects.Publish(message), _message_id(id), "")])[0]
+
+    def _outgoing(self, effect: effects.Effect, id_: str, reply_to: str) -> Outgoing:
+        origin = Origin("", self.routes, max_bytes=self.max_message_bytes)
+        return origin.outgoing(effect, id_, time.time_ns() // 1_000_000, cause=None, reply_to=reply_to)
+
+    def _enter(self, outgoing: Sequence[Outgoing]) -> list[str]:
+        parcels = [item.parcel() for item in outgoing]
+        waited_s = 0.0
+        while refused := self.transport.send(parcels):
+            for index, refusal in refused.items():
+                if refusal is Refusal.NO_ENDPOINT:
+                    raise UnknownEndpointError(parcels[index].to, [queue.endpoint for queue in self.transport.queues()])
+            if waited_s >= _FULL_WAIT_S:
+                raise QueueFullError(parcels[next(iter(refused))].to, waited_s)
+            pause_s = min(0.01 + waited_s / 2, 0.5)
+            time.sleep(pause_s)
+            waited_s += pause_s
+        return [item.id for item in outgoing]
+
+    def _known(self, endpoint: str) -> None:
+        if endpoint in self.endpoints:
+            return
+        known = [queue.endpoint for queue in self.transport.queues()]
+        if endpoint not in known:
+            raise UnknownEndpointError(endpoint, known)
+
+    # -- what it stands on ---------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """Return the store, connected and found fit."""
+        with self._lock:
+            if self._store is None:
+                url = self._resolved(self.store_url)
+                embedded = self._embedded.get(self.store_url)
+                self._store = open_store(url, self.namespace, revive=embedded.ensure if embedded else None)
+            if not self._store_is_fit:
+                self._store.open()
+                self._store_is_fit = True
+            return self._store
+
+    @property
+    def transport(self) -> Transport:
+        """Return the transport, with every endpoint of this bus declared on it."""
+        with self._lock:
+            if self._transport is None:
+                self._transport = open_transport(self._resolved(self.transport_url), self.namespace)
+            self._declare(self._transport)
+            return self._transport
+
+    def _declare(self, transport: Transport) -> None:
+        wanted = tuple((e.name, e.handled_types(), e.options) for e in self.endpoints.values())
+        if wanted == self._declared:
+            return
+        known = (
+            {queue.endpoint for queue in transport.queues()} if not all(topics for _, topics, _ in wanted) else set()
+        )
+        for name, topics, options in wanted:
+            if not topics and name in known:
+                continue  # this process only sends to it; who handles its messages has said what it subscribes to
+            transport.declare(name, subscriptions=topics, partitions=options.partitions, max_length=options.max_length)
+        self._declared = wanted
+
+    def _resolved(self, url: str) -> str:
+        """Return *url*, or where the embedded server that it names is, started if need be."""
+        if scheme_of(url) != "embedded":
+            return url
+        server = self._embedded.get(url)
+        if server is None:
+            from sagabus.store.embedded import EmbeddedServer
+
+            server = self._embedded[url] = EmbeddedServer.open(embedded_folder(url))
+        return server.url
+
+    def worker(self, endpoints: Sequence[str] | None = None, *, name: str | None = None) -> Worker:
+        """Return a worker for *endpoints* (all of them by default) that runs in this process."""
+        from sagabus.worker import Worker
+
+        return Worker(self, endpoints, name=name)
+
+    def close(self) -> None:
+        """Close connections, and let the embedded server go."""
+        with self._lock:
+            for part in (self._transport, self._store):
+                if part is not None:
+                    part.close()
+            for server in self._embedded.values():
+                server.close()
+            self._embedded.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _message_id(given: str | None) -> str:
+    if given is None:
+        return uuid.uuid4().hex
+    if not 0 < len(given) <= MAX_ID_LENGTH:
+        raise ConfigurationError(
+            f"a message id has 1 to {MAX_ID_LENGTH} characters, this one {len(given)}; shorten it, or hash it"
+        )
+    return given

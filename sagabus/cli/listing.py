@@ -1,0 +1,171 @@
+"""`sagabus list`: sagas, queues, routes, dead letters and timers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sagabus.cli.output import console, emit, json_option, print_table
+from sagabus.cli.session import opened
+
+if TYPE_CHECKING:
+    from sagabus.bus import Bus
+
+Rows = list[dict[str, Any]]
+_KINDS: Final = ("queues", "routes", "dead", "timers")
+
+
+@click.command("list", short_help="List sagas, queues, routes, dead letters, timers.")
+@click.argument("app")
+@click.option("--saga", "name", metavar="NAME", help="Sagas of this class only.")
+@click.option("--queues", is_flag=True, help="Endpoints, what waits for them, and what they subscribe to.")
+@click.option("--routes", is_flag=True, help="Message types, where they go, and who handles them.")
+@click.option("--dead", is_flag=True, help="Messages that were given up, newest first.")
+@click.option("--timers", is_flag=True, help="Messages that wait for their time, soonest first.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The most rows of a list.")
+@json_option
+def command(app: str, name: str | None, limit: int, as_json: bool, **flags: bool) -> None:
+    """List the sagas of APP: state of life, siblings, which life, and versions ever written.
+
+    Which sagas come where there are more than the limit is left to the store.
+
+    \b
+      sagabus list examples.credit_check.app:bus --saga CreditCheck
+      sagabus list shop.app:bus --queues --dead --json
+    """
+    wanted = [kind for kind in _KINDS if flags[kind]]
+    if name or not wanted:
+        wanted.insert(0, "sagas")
+    with opened(app) as bus:
+        for kind in wanted:
+            rows, more = _LISTS[kind](bus, limit, name)
+            if as_json:
+                for row in rows:
+                    emit({"kind": kind} | row)
+            else:
+                _print(kind, rows)
+            if more:
+                click.echo(f"only the first {limit} {kind} are shown; there are more (--limit)", err=True)
+
+
+def _print(kind: str, rows: Rows) -> None:
+    if not rows:
+        click.echo(f"no {_NAMES[kind]}", err=True)
+        return
+    columns = [column for column in rows[0] if column not in ("traceback", "body")]
+    print_table(console(), columns, [[_text(row[column]) for column in columns] for row in rows])
+    click.echo()
+
+
+def _text(value: Any) -> object:
+    return ", ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+_NAMES: Final = {
+    "sagas": "sagas",
+    "queues": "queues",
+    "routes": "messages",
+    "dead": "dead letters",
+    "timers": "timers",
+}
+
+
+def _sagas(bus: Bus, limit: int, name: str | None) -> tuple[Rows, bool]:
+    found = list(islice(bus.store.sagas(name), limit + 1))
+    rows = [
+        {
+            "saga": str(row.key),
+            "lifecycle": row.lifecycle.value,
+            "siblings": row.siblings,
+            "life": row.life,
+            "versions": row.versions,
+        }
+        for row in sorted(found[:limit], key=lambda row: row.key)
+    ]
+    return rows, len(found) > limit
+
+
+def _queues(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+    queues = bus.transport.queues()
+    rows: Rows = [
+        {
+            "endpoint": queue.endpoint,
+            "depth": queue.depth,
+            "partitions": queue.partitions,
+            "subscriptions": list(queue.subscriptions),
+        }
+        for queue in queues[:limit]
+    ]
+    return rows, len(queues) > limit
+
+
+def _routes(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+    from sagabus.messages import registry
+
+    handled = {name: endpoint.handled_types() for name, endpoint in bus.endpoints.items()}
+    kinds = [kind for kind in registry.all() if not kind.name.startswith("sagabus.")]
+    rows: Rows = [
+        {
+            "type": kind.name,
+            "version": kind.version,
+            "route": bus.routes.get(kind.name, ""),
+            "handled_by": [name for name, types in handled.items() if kind.name in types],
+        }
+        for kind in kinds[:limit]
+    ]
+    return rows, len(kinds) > limit
+
+
+def _dead(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+    from sagabus.envelope import rfc3339
+
+    letters = bus.store.dead(limit + 1)
+    rows: Rows = [
+        {
+            "at": rfc3339(letter.at_ms),
+            "endpoint": letter.endpoint,
+            "type": letter.type,
+            "saga": letter.saga,
+            "id": letter.id,
+            "reason": letter.reason,
+            "attempts": letter.attempts,
+            "error": letter.error,
+            "traceback": letter.traceback,
+            "body": letter.body.decode(errors="replace"),
+        }
+        for letter in letters[:limit]
+    ]
+    return rows, len(letters) > limit
+
+
+def _timers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+    from sagabus.envelope import decode, rfc3339
+
+    waiting = bus.store.scheduled(limit + 1)
+    rows: Rows = []
+    for item in waiting[:limit]:
+        envelope = decode(item.body, max_bytes=len(item.body))
+        rows.append(
+            {
+                "due": rfc3339(item.due_ms),
+                "endpoint": item.endpoint,
+                "type": envelope.type,
+                "saga": envelope.saga,
+                "timer": envelope.timer,
+                "attempt": envelope.attempt,
+                "id": envelope.id,
+            }
+        )
+    return rows, len(waiting) > limit
+
+
+_LISTS: Final[dict[str, Callable[[Bus, int, str | None], tuple[Rows, bool]]]] = {
+    "sagas": _sagas,
+    "queues": _queues,
+    "routes": _routes,
+    "dead": _dead,
+    "timers": _timers,
+}

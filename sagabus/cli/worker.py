@@ -1,0 +1,110 @@
+"""`sagabus worker`: work through endpoints, in this process or in several that are kept running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import click
+
+if TYPE_CHECKING:
+    from sagabus.worker import Worker
+
+_ABORTED: Final = 1
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@click.command("worker", short_help="Work through the endpoints of an app.")
+@click.argument("app")
+@click.option("--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="How many processes.")
+@click.option("--endpoints", metavar="A,B", help="Work on these endpoints only.")
+@click.option("--name", help="Unique among the workers alive. Who restarts under it gets back what was not finished.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"], False), default="info", show_default=True
+)
+@click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
+def command(app: str, processes: int, endpoints: str | None, name: str | None, log_level: str, log_format: str) -> None:
+    """Work through the endpoints of APP until SIGTERM or Ctrl-C.
+
+    The first signal drains: nothing more is received, what is in hand is finished. The second aborts at once; what was
+    in hand is delivered again. With several processes, one that ends is replaced, later and later while it keeps
+    ending, as without a server; a mistake in APP or in the options ends all of them.
+
+    \b
+      sagabus worker examples.credit_check.app:bus --processes 4
+      sagabus worker shop.app:bus --endpoints billing,mail --log-format json
+    """
+    from sagabus.observe.log import configure
+
+    configure(level=log_level, as_json=log_format == "json", color=False if os.environ.get("NO_COLOR") else None)
+    names = None if endpoints is None else [part.strip() for part in endpoints.split(",") if part.strip()]
+    if processes > 1:
+        from sagabus.supervisor import Supervisor
+
+        options = ("--log-level", log_level, "--log-format", log_format)
+        sys.exit(Supervisor(app, processes, names, options=options, name=name).run())
+    _work(app, names, name)
+
+
+class _Signals:
+    """SIGTERM and SIGINT for a worker in this process. Handlers only set events: they may interrupt anything.
+
+    Once the work has ended, well or with an error, a signal too many changes neither the exit code nor what is printed
+    while the interpreter ends.
+    """
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._asked = False
+
+    def __enter__(self) -> Self:
+        for number in _STOPPING:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+
+    def pass_on_to(self, worker: Worker) -> None:
+        """Stop *worker* on a signal, at once if one came before; until now there was nothing to finish."""
+        self._worker = worker
+        if self._asked:
+            # An import may have swallowed the exit.
+            worker.stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked:
+            # Nothing that is in hand was acked, so nothing is lost.
+            os._exit(_ABORTED)
+        self._asked = True
+        if self._worker is None:
+            sys.exit(0)
+        self._worker.stop()
+
+
+def _work(app: str, endpoints: list[str] | None, name: str | None) -> None:
+    import gc
+
+    with _Signals() as signals:
+        from sagabus.app import load_app
+        from sagabus.supervisor import PARENT_FD, follow_parent
+
+        # Taken out of the environment: it is no business of what handlers start.
+        parent_fd = os.environ.pop(PARENT_FD, None)
+        with load_app(app) as bus:
+            worker = bus.worker(endpoints, name=name)
+            signals.pass_on_to(worker)
+            if parent_fd is not None:
+                arguments = (int(parent_fd), worker.stop)
+                threading.Thread(target=follow_parent, args=arguments, name="follow-parent", daemon=True).start()
+            # What importing the app made stays for good; collections need not walk it.
+            gc.collect()
+            gc.freeze()
+            worker.run()

@@ -1,0 +1,117 @@
+"""Endpoints: a named queue, and the sagas and consumers that take what comes out of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from attrs import field, frozen
+
+from sagabus.consumer import Consumer, consumers_of
+from sagabus.definition import SagaDefinition
+from sagabus.errors import ConfigurationError, DefinitionError
+from sagabus.messages import MERGE, enclosing_names
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@frozen
+class RetryPolicy:
+    """How a message that cannot be handled is tried again.
+
+    Attributes:
+        max_attempts: how often handling is begun before the message is dead-lettered.
+        first_delay_s: the delay before the second attempt; each later one is twice as long.
+        max_delay_s: the longest delay, before jitter.
+    """
+
+    max_attempts: int = 5
+    first_delay_s: float = 0.5
+    max_delay_s: float = 60.0
+
+    def delay_s(self, attempt: int) -> float:
+        """Return how long to wait after attempt number *attempt* (from 1) has failed, before jitter."""
+        return float(min(self.first_delay_s * 2.0 ** min(attempt - 1, 32), self.max_delay_s))
+
+
+@frozen
+class EndpointOptions:
+    """How an endpoint works through its queue.
+
+    Attributes:
+        batch: the most messages handled in one load and one commit.
+        concurrency: how many consumer handlers run at once in each process: threads for `def`, tasks for `async def`.
+        partitions: how many streams the queue is split into.
+        max_length: from which length on its queue pushes back.
+        retry: how failing messages are tried again.
+        early: how messages for a saga that is not there yet are tried again.
+    """
+
+    batch: int = 64
+    concurrency: int = 16
+    partitions: int = 1
+    max_length: int = 1_000_000
+    retry: RetryPolicy = field(factory=RetryPolicy)
+    early: RetryPolicy = field(factory=lambda: RetryPolicy(max_attempts=8, first_delay_s=0.05, max_delay_s=5.0))
+
+
+class Endpoint:
+    """A named queue of a bus. Made by `Bus.endpoint`; add consumers with `@endpoint.consumer`."""
+
+    def __init__(self, name: str, sagas: tuple[SagaDefinition, ...], options: EndpointOptions) -> None:
+        if not name or any(c in name for c in "{}:/* \n"):
+            raise ConfigurationError(
+                f"endpoint name {name!r} is empty or has one of {{ }} : / * or a space; choose another"
+            )
+        self.name = name
+        self.sagas = sagas
+        self.options = options
+        self.consumers: list[Consumer] = []
+
+    @overload
+    def consumer(self, message: type, /, *messages: type) -> Callable[[F], F]: ...
+    @overload
+    def consumer(self) -> Callable[[F], F]: ...
+    @overload
+    def consumer(self, function: F, /) -> F: ...
+    def consumer(self, *args: Any) -> Any:
+        """Add a stateless handler: `def` runs in a bounded thread pool, `async def` on an event loop.
+
+        The message it takes is read from the annotation of its first argument, or given:
+            `@endpoint.consumer(RequestScore)`. A second argument gets the `Context`. Handling a type subscribes the
+            endpoint to events of that type.
+
+        Raises:
+            DefinitionError: with the function and the mend.
+        """
+        names = enclosing_names(sys._getframe(1))
+        if len(args) == 1 and not isinstance(args[0], type):
+            self._add(consumers_of(args[0], (), names))
+            return args[0]
+
+        def decorate(function: F) -> F:
+            self._add(consumers_of(function, args, names))
+            return function
+
+        return decorate
+
+    def _add(self, consumers: list[Consumer]) -> None:
+        taken = {(known.name, known.kind.name) for known in self.consumers}
+        for consumer in consumers:
+            if (consumer.name, consumer.kind.name) in taken:
+                raise DefinitionError(
+                    consumer.name,
+                    f"a consumer of that name takes {consumer.kind.name} on endpoint {self.name!r} already, and what "
+                    f"both send would carry the same ids",
+                    "Give one of the functions another name",
+                )
+        self.consumers += consumers
+
+    def handled_types(self) -> tuple[str, ...]:
+        """Return the wire names of all that is handled here; also the topics that the endpoint subscribes to."""
+        names = {name for saga in self.sagas for name in saga.handlers} | {c.kind.name for c in self.consumers}
+        return tuple(sorted(names - {MERGE}))
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name!r})"

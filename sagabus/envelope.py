@@ -1,0 +1,193 @@
+"""Envelopes: one message on the wire as a CloudEvents 1.0 JSON object, and how ids are derived.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md; extension attributes are the lower-case names
+below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from sagabus.codec import encode_body
+from sagabus.errors import CodecError, ConfigurationError, HandlerMisuseError
+from sagabus.messages import MessageType, registry, type_of
+
+MAX_BYTES: Final = 1_048_576
+"""The size limit of one envelope, unless the bus says another."""
+MAX_ID_LENGTH: Final = 200
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number that scripts, MessagePack and other languages' JSON all keep as it is."""
+
+
+class SagaKey(NamedTuple):
+    """Which saga: the name of its class and its id."""
+
+    name: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> SagaKey:
+        """Read what `str` wrote: the id is all behind the first slash."""
+        name, slash, saga_id = text.partition("/")
+        if not slash:
+            raise ConfigurationError(f"{text!r} is no saga; write NAME/ID, as CreditCheck/42")
+        return cls(name, saga_id)
+
+    def tag(self) -> str:
+        """Return the key in a form that is safe inside a Redis hash tag."""
+        return f"{self.name}/{quote(self.id, safe='')}"
+
+    @classmethod
+    def from_tag(cls, tag: str) -> SagaKey:
+        """Read what `tag` wrote."""
+        name, _, saga_id = tag.partition("/")
+        return cls(name, unquote(saga_id))
+
+
+class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One message and what the runtime knows of it.
+
+    Attributes:
+        id: unique to the message; the same through redelivery, retries and copies to several subscribers.
+        source: who sent it: `/ENDPOINT` or `/client`.
+        type: the wire name of the message.
+        time: when it was made, RFC 3339, UTC.
+        data: the body, not yet decoded.
+        dataversion: the version of the message class that wrote the body.
+        correlationid: the id of the first message of the conversation.
+        causationid: the id of the message whose handling sent this one.
+        replyto: the endpoint that waits for a reply.
+        replysaga: the saga that waits for a reply, as `name/id`.
+        replylife: which life of it.
+        saga: the saga that this message is for, where its sender knew.
+        sagalife: which life of it; 0 for any.
+        timer: the name of the timer that this is.
+        attempt: how often handling it was begun, this time included; 1 the first time.
+        traceparent: W3C trace context.
+    """
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    time: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    dataversion: Count = 1
+    correlationid: str = ""
+    causationid: str = ""
+    replyto: str = ""
+    replysaga: str = ""
+    replylife: Count = 0
+    saga: str = ""
+    sagalife: Count = 0
+    timer: str = ""
+    attempt: Count = 1
+    traceparent: str = ""
+
+    def with_attempt(self, attempt: int) -> Envelope:
+        """Return this envelope as it is sent for another try."""
+        return msgspec.structs.replace(self, attempt=attempt)
+
+
+_decoder: Final = msgspec.json.Decoder(Envelope)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(envelope: Envelope, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return *envelope* as CloudEvents JSON.
+
+    Raises:
+        CodecError: it is longer than *max_bytes*; reason `too-large`.
+    """
+    data = _encoder.encode(envelope)
+    if len(data) > max_bytes:
+        raise CodecError(
+            f"{envelope.type} {envelope.id} is {len(data)} bytes, over the limit of {max_bytes}; "
+            f"send a reference to the data instead, or raise max_message_bytes on the Bus",
+            "too-large",
+        )
+    return data
+
+
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
+    """Return the envelope that *data* holds; its body stays undecoded.
+
+    Raises:
+        CodecError: it is no CloudEvents 1.0 JSON object, or too large.
+    """
+    if len(data) > max_bytes:
+        raise CodecError(f"an envelope of {len(data)} bytes is over the limit of {max_bytes}", "too-large")
+    try:
+        envelope = _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CodecError(f"no CloudEvents 1.0 envelope: {error}") from error
+    if not envelope.id or not envelope.type or len(envelope.id) > MAX_ID_LENGTH:
+        raise CodecError(f"an envelope needs a type, and an id of 1 to {MAX_ID_LENGTH} characters")
+    return envelope
+
+
+def wrap(message: object, *, id: str, source: str, now_ms: int, **attributes: Any) -> Envelope:
+    """Return *message* in an envelope; *attributes* are further fields of `Envelope`."""
+    kind = type_of(message)
+    if isinstance(message, type):
+        raise HandlerMisuseError(
+            f"{message.__qualname__} is a class; send a message of it: {message.__qualname__}(...)"
+        )
+    return Envelope(
+        specversion="1.0",
+        id=id,
+        source=source,
+        type=kind.name,
+        time=rfc3339(now_ms),
+        data=msgspec.Raw(encode_body(message)),
+        dataversion=kind.version,
+        **attributes,
+    )
+
+
+def rfc3339(ms: int) -> str:
+    """Return a time in ms since 1970 as RFC 3339 text, UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def derive_id(*parts: object) -> str:
+    """Return the message id that follows from *parts*: the same for the same parts, in every process; 32 hex digits."""
+    return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+
+
+class Incoming:
+    """An envelope about to be handled; its message is decoded once, when first asked for."""
+
+    __slots__ = ("_message", "envelope")
+
+    def __init__(self, envelope: Envelope, message: Any = None) -> None:
+        self.envelope = envelope
+        self._message = message
+
+    @property
+    def id(self) -> str:
+        """Return the message id."""
+        return self.envelope.id
+
+    @property
+    def kind(self) -> MessageType:
+        """Return the message type; raises CodecError where none has the name."""
+        return registry.named(self.envelope.type)
+
+    @property
+    def message(self) -> Any:
+        """Return the message; raises CodecError where the body does not fit its class."""
+        if self._message is None:
+            self._message = self.kind.codec.decode(self.envelope.data, self.envelope.dataversion)
+        return self._message
+
+    def __repr__(self) -> str:
+        return f"Incoming({self.envelope.type} {self.envelope.id})"

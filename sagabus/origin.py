@@ -1,0 +1,122 @@
+"""Where messages come from: turns the effects that a handler asked for into outgoing messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from sagabus import effects
+from sagabus.envelope import MAX_BYTES, Envelope, encode, wrap
+from sagabus.errors import HandlerMisuseError, NoRouteError
+from sagabus.messages import type_of
+from sagabus.outgoing import Outgoing, OutgoingKind
+
+
+@frozen
+class ReplyAddress:
+    """Who waits for an answer.
+
+    Attributes:
+        endpoint: the endpoint; empty where nobody waits.
+        saga: the saga there, as `name/id`; empty for none.
+        life: which life of it.
+    """
+
+    endpoint: str = ""
+    saga: str = ""
+    life: int = 0
+
+
+@frozen
+class Origin:
+    """A saga, a consumer or a client, as the sender of messages.
+
+    Attributes:
+        endpoint: whose handler runs; empty for a client.
+        routes: wire name -> endpoint, for sends that do not say where.
+        saga: the saga that sends, as `name/id`; empty for a consumer.
+        life: which life of it.
+        partition_key: keeps what this origin sends in one partition.
+        max_bytes: the size limit of an envelope.
+    """
+
+    endpoint: str
+    routes: Mapping[str, str] = field(factory=dict)
+    saga: str = ""
+    life: int = 0
+    partition_key: str = ""
+    max_bytes: int = MAX_BYTES
+
+    def outgoing(
+        self,
+        effect: effects.Effect,
+        id_: str,
+        now_ms: int,
+        *,
+        cause: Envelope | None,
+        starter: ReplyAddress | None = None,
+        reply_to: str = "",
+    ) -> Outgoing:
+        """Return the message that *effect* asks for.
+
+        Args:
+            id_: what the message is called.
+            now_ms: the time, ms since 1970.
+            cause: the message being handled; None for a client.
+            starter: who started the saga.
+            reply_to: the endpoint that gets the answer, where it is not the origin's own.
+
+        Raises:
+            NoRouteError: a command goes nowhere.
+            HandlerMisuseError: there is nobody to reply to.
+            CodecError: the envelope is too large, or the message does not fit its own class.
+        """
+        kind, to, partition_key, due_ms = OutgoingKind.COMMAND, "", self.partition_key, 0
+        header: dict[str, Any] = {
+            "replyto": reply_to or self.endpoint,
+            "replysaga": "" if reply_to else self.saga,
+            "replylife": 0 if reply_to else self.life,
+        }
+        match effect:
+            case effects.Send(message, named):
+                name = type_of(message).name
+                to = named or self.routes.get(name, "")
+                if not to:
+                    raise NoRouteError(name)
+            case effects.Publish(message):
+                kind, to = OutgoingKind.EVENT, type_of(message).name
+            case effects.Reply(message):
+                asked = ReplyAddress(cause.replyto, cause.replysaga, cause.replylife) if cause else None
+                to, partition_key = _answer(asked, header)
+            case effects.ReplyToStarter(message):
+                to, partition_key = _answer(starter, header)
+            case effects.Defer(message, due_ms, name):
+                kind, to = OutgoingKind.TIMER, self.endpoint
+                header |= {"saga": self.saga, "sagalife": self.life, "timer": name or id_}
+            case _:
+                raise TypeError(f"{effect!r} makes no message")
+        if cause is not None:
+            header |= {
+                "correlationid": cause.correlationid or cause.id,
+                "causationid": cause.id,
+                "traceparent": cause.traceparent,
+            }
+        source = f"/{self.endpoint or 'client'}"
+        envelope = wrap(message, id=id_, source=source, now_ms=now_ms, **header)
+        # What its receiver could not read fails here, where whoever made it can see it.
+        type_of(message).codec.decode(envelope.data, envelope.dataversion)
+        return Outgoing(kind, to, id_, partition_key or id_, encode(envelope, self.max_bytes), due_ms)
+
+
+def _answer(asked: ReplyAddress | None, header: dict[str, Any]) -> tuple[str, str]:
+    """Return endpoint and partition key of an answer to *asked*, and note in *header* which saga it is for."""
+    if asked is None or not asked.endpoint:
+        raise HandlerMisuseError(
+            "there is nobody to reply to: the message was sent without a reply address; "
+            "send it with reply_to=ENDPOINT, or publish the answer as an event"
+        )
+    if asked.saga:
+        header |= {"saga": asked.saga, "sagalife": asked.life}
+    return asked.endpoint, asked.saga.partition("/")[2]

@@ -1,0 +1,191 @@
+"""The crew: runs consumers, `def` in a bounded pool of threads, `async def` on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from sagabus.consumer import Context
+from sagabus.observe.handling import Handling, handling
+from sagabus.outgoing import Outgoing
+from sagabus.runtime.intake import ConsumerWork
+from sagabus.runtime.ticket import Ticket, Trouble
+
+_LINGER_S = 0.002
+
+
+@frozen
+class Finished:
+    """One consumer is through with one message."""
+
+    ticket: Ticket
+    outgoing: tuple[Outgoing, ...]
+    trouble: Trouble | None
+
+
+@frozen
+class Surroundings:
+    """What every handler of one endpoint is called with."""
+
+    endpoint: str
+    routes: Mapping[str, str]
+    max_bytes: int
+    now_ms: Callable[[], int]
+
+    def context(self, work: ConsumerWork) -> Context:
+        """Return the context of one call, and have log lines carry its message."""
+        envelope = work.incoming.envelope
+        handling.set(Handling(envelope.saga, envelope.id, envelope.type, self.endpoint))
+        return Context(self.endpoint, envelope, self.now_ms())
+
+    def finished(self, work: ConsumerWork, context: Context) -> Finished:
+        """Return what a handler that returned has asked for."""
+        outgoing = context.outgoing(work.consumer.name, self.routes, self.now_ms(), self.max_bytes)
+        return Finished(work.ticket, outgoing, None)
+
+    def call(self, work: ConsumerWork) -> Finished:
+        """Run a `def` handler here and now, or an `async def` one on a loop of its own."""
+        try:
+            context = self.context(work)
+            answer = work.consumer.call(work.incoming, context)
+            if work.consumer.is_async:
+                asyncio.run(answer)
+            return self.finished(work, context)
+        except Exception as error:
+            return Finished(work.ticket, (), Trouble.of(error))
+
+
+class Crew(Protocol):
+    """Runs consumers for one lane. All methods are called by the lane's thread."""
+
+    @property
+    def busy(self) -> int:
+        """Return how many handlers were started and not collected."""
+        ...
+
+    def start(self, work: ConsumerWork) -> None:
+        """Have a consumer handle a message."""
+        ...
+
+    def collect(self, wait_s: float) -> list[Finished]:
+        """Return the handlers that are through, waiting up to *wait_s* seconds for the first."""
+        ...
+
+    def close(self) -> None:
+        """Stop; handlers that still run are left to end by themselves, and what they ask for is not done."""
+        ...
+
+
+class InlineCrew:
+    """Runs each handler in the calling thread, at once: deterministic, for tests."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._finished: list[Finished] = []
+
+    @property
+    def busy(self) -> int:
+        return len(self._finished)
+
+    def start(self, work: ConsumerWork) -> None:
+        self._finished.append(contextvars.copy_context().run(self._surroundings.call, work))
+
+    def collect(self, wait_s: float) -> list[Finished]:
+        finished, self._finished = self._finished, []
+        return finished
+
+    def close(self) -> None:
+        self._finished.clear()
+
+
+class ThreadedCrew:
+    """Runs `def` handlers in at most *concurrency* threads, and as many `async def` handlers on one event loop."""
+
+    def __init__(self, surroundings: Surroundings, concurrency: int, name: str) -> None:
+        self._surroundings = surroundings
+        self._concurrency = concurrency
+        self._name = name
+        self._jobs: SimpleQueue[ConsumerWork | None] = SimpleQueue()
+        self._through: SimpleQueue[Finished] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._places: asyncio.Semaphore | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy = 0
+
+    @property
+    def busy(self) -> int:
+        return self._busy
+
+    def start(self, work: ConsumerWork) -> None:
+        self._busy += 1
+        if work.consumer.is_async:
+            self._event_loop().call_soon_threadsafe(self._start_task, work)
+            return
+        if len(self._threads) < min(self._busy, self._concurrency):
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._jobs.put(work)
+
+    def collect(self, wait_s: float) -> list[Finished]:
+        finished: list[Finished] = []
+        give_up_at = time.monotonic() + wait_s
+        while len(finished) < self._busy:
+            try:
+                finished.append(self._through.get(timeout=max(0.0, give_up_at - time.monotonic())))
+            except Empty:
+                break
+            # Others of the same batch are about to be through too; one dispatch for all of them costs no more.
+            give_up_at = min(give_up_at, time.monotonic() + _LINGER_S) if len(finished) == 1 else give_up_at
+        self._busy -= len(finished)
+        return finished
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._jobs.put(None)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _work(self) -> None:
+        while (work := self._jobs.get()) is not None:
+            try:
+                finished = contextvars.copy_context().run(self._surroundings.call, work)
+            except BaseException as error:
+                # sys.exit() in a handler: the thread would end, and its message be held for ever.
+                finished = Finished(work.ticket, (), Trouble.of(error))
+            self._through.put(finished)
+
+    # -- the event loop ------------------------------------------------------------------------------------------
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._places = asyncio.Semaphore(self._concurrency)
+            threading.Thread(target=self._loop.run_forever, name=f"{self._name}-loop", daemon=True).start()
+        return self._loop
+
+    def _start_task(self, work: ConsumerWork) -> None:
+        task = asyncio.get_running_loop().create_task(self._run_async(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_async(self, work: ConsumerWork) -> None:
+        assert self._places is not None
+        async with self._places:
+            try:
+                context = self._surroundings.context(work)
+                answer: Any = work.consumer.call(work.incoming, context)
+                await answer
+                finished = self._surroundings.finished(work, context)
+            except BaseException as error:
+                # Also what is no Exception: a task that was cancelled, or sys.exit(), which would end the loop for all.
+                finished = Finished(work.ticket, (), Trouble.of(error))
+        self._through.put(finished)

@@ -1,0 +1,135 @@
+"""Sorting a batch: which saga or consumer each delivery is for, and which can be handled by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+
+from sagabus import envelope as envelopes
+from sagabus.commit import Want
+from sagabus.consumer import Consumer
+from sagabus.definition import SagaDefinition
+from sagabus.endpoint import Endpoint
+from sagabus.envelope import Incoming, SagaKey
+from sagabus.errors import CodecError
+from sagabus.messages import MERGE
+from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.transport import Delivery
+
+_RETRY_BYTES: Final = 64
+"""What the count of its attempts may add to an envelope that was as large as it may be."""
+
+
+@define
+class SagaWork:
+    """What one saga has to handle.
+
+    Attributes:
+        key: which saga.
+        definition: its class.
+        incoming: its messages, in the order they came.
+        tickets: message id -> the deliveries that brought it; second copies of one id share the run.
+    """
+
+    key: SagaKey
+    definition: SagaDefinition
+    incoming: list[Incoming] = field(factory=list)
+    tickets: dict[str, list[Ticket]] = field(factory=dict)
+
+    def add(self, incoming: Incoming, ticket: Ticket) -> None:
+        """Add a message."""
+        if incoming.id not in self.tickets:
+            self.incoming.append(incoming)
+        self.tickets.setdefault(incoming.id, []).append(ticket)
+
+    def want(self) -> Want:
+        """Return what to load for it."""
+        return Want(self.key, tuple(self.tickets))
+
+
+@frozen
+class ConsumerWork:
+    """One message for one consumer."""
+
+    consumer: Consumer
+    incoming: Incoming
+    ticket: Ticket
+
+
+@define
+class Sorted:
+    """A batch by who handles it.
+
+    Attributes:
+        sagas: the work of each saga.
+        consumers: the work of the consumers.
+        finished: tickets that nobody handles; their trouble says why.
+    """
+
+    sagas: dict[SagaKey, SagaWork] = field(factory=dict)
+    consumers: list[ConsumerWork] = field(factory=list)
+    finished: list[Ticket] = field(factory=list)
+
+
+def sort_batch(endpoint: Endpoint, deliveries: Sequence[Delivery], max_bytes: int) -> Sorted:
+    """Sort *deliveries* of one endpoint. A delivery that several sagas and consumers handle goes to each of them."""
+    result = Sorted()
+    for delivery in deliveries:
+        ticket = Ticket(delivery, None, exhausted=delivery.count > endpoint.options.retry.max_attempts)
+        try:
+            _sort_one(endpoint, ticket, max_bytes, result)
+        except CodecError as error:
+            # Nobody has begun with it: whatever was sorted in before the error is taken out again.
+            _withdraw(result, ticket)
+            ticket.troubles = [Trouble.of(error)]
+            result.finished.append(ticket)
+    return result
+
+
+def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, result: Sorted) -> None:
+    ticket.envelope = envelopes.decode(ticket.delivery.body, max_bytes + _RETRY_BYTES)
+    incoming = Incoming(ticket.envelope)
+    name = ticket.envelope.type
+    sagas = [s for s in endpoint.sagas if name in s.handlers or (name == MERGE and _addressed(s, ticket))]
+    consumers = [c for c in endpoint.consumers if c.kind.name == name]
+    if not sagas and not consumers:
+        incoming.kind  # noqa: B018 - raises where the type is unknown altogether, which is another reason
+        ticket.troubles = [Trouble("no-handler")]
+        result.finished.append(ticket)
+        return
+    ticket.waiting = len(sagas) + len(consumers)
+    homeless = 0
+    for definition in sagas:
+        saga_id = definition.locate(incoming) if name in definition.handlers else ticket.envelope.saga.partition("/")[2]
+        if saga_id is None:
+            homeless += 1
+            continue
+        key = SagaKey(definition.name, saga_id)
+        work = result.sagas.get(key)
+        if work is None:
+            work = result.sagas[key] = SagaWork(key, definition)
+        work.add(incoming, ticket)
+    result.consumers += [ConsumerWork(consumer, incoming, ticket) for consumer in consumers]
+    for _ in range(homeless):
+        if ticket.through(Trouble("early")):
+            result.finished.append(ticket)
+
+
+def _addressed(definition: SagaDefinition, ticket: Ticket) -> bool:
+    assert ticket.envelope is not None
+    return ticket.envelope.saga.partition("/")[0] == definition.name
+
+
+def _withdraw(result: Sorted, ticket: Ticket) -> None:
+    for work in list(result.sagas.values()):
+        for id_, tickets in list(work.tickets.items()):
+            if ticket in tickets:
+                tickets.remove(ticket)
+                if not tickets:
+                    del work.tickets[id_]
+                    work.incoming = [m for m in work.incoming if m.id != id_]
+        if not work.incoming:
+            del result.sagas[work.key]
+    result.consumers = [work for work in result.consumers if work.ticket is not ticket]

@@ -1,0 +1,256 @@
+"""Load, run, commit: what happens to a batch's sagas, and again where somebody else was faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from attrs import define
+
+from sagabus.advance import advance
+from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
+from sagabus.envelope import SagaKey
+from sagabus.errors import CodecError, CorruptRecordError
+from sagabus.outgoing import from_lines, posted_merge
+from sagabus.runtime.intake import SagaWork
+from sagabus.runtime.outbound import Outbound
+from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.store.protocol import Bookkeeping, Store
+
+_MAX_ROUNDS: Final = 24
+_JITTER_FROM_ROUND: Final = 2
+
+
+Finish = Callable[[Ticket, Trouble | None], None]
+"""Told of each ticket that one saga is through with, and what went wrong, if anything did."""
+
+
+@define
+class Tally:
+    """What a worker has done so far; for logs, metrics and tests."""
+
+    handled: int = 0
+    forks: int = 0
+    merges: int = 0
+    again: int = 0
+    late: int = 0
+    duplicates: int = 0
+    failures: int = 0
+
+
+class SagaRunner:
+    """Runs sagas against a store.
+
+    Args:
+        store: where they are.
+        by: who runs them, for history.
+        jitter: returns a number in [0, 1); spreads the re-runs of writers that keep colliding.
+        log: a structlog logger.
+    """
+
+    def __init__(self, store: Store, *, by: str, jitter: Callable[[], float], log: Any) -> None:
+        self.store, self.by, self.jitter, self.log = store, by, jitter, log
+        self.tally = Tally()
+        self.now_ms = 0
+
+    def run(
+        self, works: Iterable[SagaWork], outbound: Outbound, finish: Finish, noting: Bookkeeping | None = None
+    ) -> None:
+        """Have every saga in *works* handle its messages.
+
+        One load and one commit, and another of each for those sagas where somebody else was faster. May be called
+        again with the same works after an error: what is through is not run again.
+
+        Args:
+            outbound: takes what leaves.
+            finish: is told of each ticket that a saga is through with.
+            noting: what the store is to note with the first load.
+        """
+        todo = {work.key: work for work in works if work.incoming}
+        batch = _Batch(self, outbound, finish)
+        for round_number in range(_MAX_ROUNDS):
+            if not todo:
+                return
+            if round_number >= _JITTER_FROM_ROUND:
+                time.sleep(self.jitter() * 0.001 * 2 ** min(round_number - _JITTER_FROM_ROUND, 6))
+            todo = batch.round(todo, noting)
+            noting = None
+        for work in todo.values():
+            batch.give_up(work, Trouble("parked", None, work.key))
+
+
+class _Batch:
+    """One batch on its way through a runner."""
+
+    def __init__(self, runner: SagaRunner, outbound: Outbound, finish: Finish) -> None:
+        self._runner, self._outbound, self._finish = runner, outbound, finish
+        self._store, self._log, self._tally = runner.store, runner.log, runner.tally
+
+    def round(self, todo: dict[SagaKey, SagaWork], noting: Bookkeeping | None) -> dict[SagaKey, SagaWork]:
+        """Load, run and commit once; return the work that is left."""
+        works = list(todo.values())
+        try:
+            snapshots = self._store.load([work.want() for work in works], noting)
+        except CorruptRecordError as error:
+            return self._without(todo, error)
+        runs: list[tuple[SagaWork, Snapshot, Commit]] = []
+        left: dict[SagaKey, SagaWork] = {}
+        for work, snapshot in zip(works, snapshots, strict=True):
+            self._runner.now_ms = snapshot.now_ms
+            self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed)
+            self._exhausted(work)
+            if not work.incoming:
+                continue
+            commit = advance(work.definition, snapshot, work.incoming)
+            self._not_handled(work, commit)
+            if commit.ids:
+                runs.append((work, snapshot, commit))
+            elif work.incoming:
+                left[work.key] = work
+        if not runs:
+            return left
+        try:
+            results = self._store.commit([commit for _, _, commit in runs], by=self._runner.by)
+        except CorruptRecordError as error:
+            return self._without({work.key: work for work, _, _ in runs} | left, error)
+        for (work, snapshot, commit), result in zip(runs, results, strict=True):
+            self._committed(work, snapshot, commit, result)
+            if work.incoming:
+                left[work.key] = work
+        return left
+
+    # -- what became of messages ---------------------------------------------------------------------------------
+
+    def _committed(self, work: SagaWork, snapshot: Snapshot, commit: Commit, result: Result) -> None:
+        self._log_outcome(commit, result)
+        if result.consumed:
+            self._consumed_before(work, commit.key, commit.life, result.consumed)
+        if result.outcome in (Outcome.AGAIN, Outcome.DUPLICATE):
+            return
+        halves = [commit.facts]
+        if result.outcome is Outcome.STORED and commit.decision is not None:
+            halves.append(commit.decision)
+        for half in halves:
+            self._release(commit, snapshot, half)
+        if result.outcome is Outcome.STORED and commit.completes:
+            self._outbound.unscheduled += snapshot.timers.values()
+        last = commit.ids[-1]
+        if result.posted_merge:
+            self._outbound.add([posted_merge(commit.key, commit.life, last, work.definition.endpoint, snapshot.now_ms)])
+        for id_ in commit.ids:
+            if any(id_ in half.outgoing for half in halves) or (result.posted_merge and id_ == last):
+                self._outbound.mark(commit.key, id_)
+            self._through(work, id_, None)
+
+    def _release(self, commit: Commit, snapshot: Snapshot, half: Half) -> None:
+        for messages in half.outgoing.values():
+            self._outbound.add(messages)
+        for name in (*half.cancelled, *half.timers):
+            if name in snapshot.timers:
+                self._outbound.unscheduled.append(snapshot.timers[name])
+
+    def _consumed_before(self, work: SagaWork, key: SagaKey, life: int, consumed: Any) -> None:
+        """Dispatch again what messages consumed before have left undispatched, and be done with them."""
+        for id_, lines in consumed.items():
+            if id_ not in work.tickets:
+                continue
+            if lines:
+                try:
+                    messages, merge = from_lines(lines)
+                except CodecError as error:
+                    # It stays in the outbox, and the dead letter says so: what cannot be read cannot be sent.
+                    self._through(work, id_, Trouble.of(error, key))
+                    continue
+                self._outbound.add(messages)
+                if merge:
+                    self._outbound.add([posted_merge(key, life, id_, work.definition.endpoint, self._runner.now_ms)])
+                self._outbound.mark(key, id_)
+            self._tally.duplicates += 1
+            self._log.debug("handled", saga=str(key), message_id=id_, outcome="duplicate")
+            self._through(work, id_, None)
+
+    def _exhausted(self, work: SagaWork) -> None:
+        for id_, tickets in list(work.tickets.items()):
+            if any(ticket.exhausted for ticket in tickets):
+                self._through(work, id_, Trouble("killed-worker", None, work.key))
+
+    def _not_handled(self, work: SagaWork, commit: Commit) -> None:
+        for failure in commit.failures:
+            self._tally.failures += 1
+            self._through(work, failure.incoming.id, Trouble.of(failure.error, work.key))
+        for incoming in commit.early:
+            self._through(work, incoming.id, Trouble("early", None, work.key))
+        for incoming in commit.stale:
+            self._log.debug(
+                "handled",
+                saga=str(work.key),
+                message_id=incoming.id,
+                message_type=incoming.envelope.type,
+                outcome="stale",
+            )
+            self._through(work, incoming.id, None)
+        if commit.unmergeable is not None:
+            self._log.error(
+                "unmergeable", saga=str(work.key), error=f"{type(commit.unmergeable).__name__}: {commit.unmergeable}"
+            )
+            for incoming in commit.leftover:
+                self._through(work, incoming.id, Trouble("parked", commit.unmergeable, work.key))
+
+    def _without(self, todo: dict[SagaKey, SagaWork], error: CorruptRecordError) -> dict[SagaKey, SagaWork]:
+        """Give up on the saga whose record cannot be read, and go on with the others."""
+        self._log.error("corrupt-record", saga=error.key, error=str(error))
+        for key, work in todo.items():
+            if str(key) == error.key:
+                self.give_up(work, Trouble.of(error, key))
+        return {key: work for key, work in todo.items() if work.incoming}
+
+    def give_up(self, work: SagaWork, trouble: Trouble) -> None:
+        """Be through with all messages of a saga."""
+        for message in list(work.incoming):
+            self._through(work, message.id, trouble)
+
+    def _through(self, work: SagaWork, id_: str, trouble: Trouble | None) -> None:
+        work.incoming = [m for m in work.incoming if m.id != id_]
+        for ticket in work.tickets.pop(id_, ()):
+            self._finish(ticket, trouble)
+
+    def _log_outcome(self, commit: Commit, result: Result) -> None:
+        tally, log = self._tally, self._log
+        saga = str(commit.key)
+        if result.outcome is Outcome.AGAIN:
+            tally.again += 1
+            log.info("again", saga=saga, reason=result.reason, message_ids=commit.ids)
+            return
+        if result.outcome is Outcome.DUPLICATE:
+            return
+        tally.handled += len(commit.ids)
+        merged = len(commit.parents) if commit.merged else 0
+        if merged:
+            tally.merges += 1
+            log.info("merged", saga=saga, siblings=merged, version=str(result.dot or ""))
+        if result.outcome is Outcome.FORKED:
+            tally.forks += 1
+            log.info(
+                "forked",
+                saga=saga,
+                version=str(result.dot or ""),
+                live=result.live,
+                dropped_decision=commit.decision is not None,
+            )
+            if result.live >= commit.limits.siblings // 5:
+                log.warning("many-siblings", saga=saga, live=result.live, limit=commit.limits.siblings)
+        elif result.outcome is Outcome.LATE:
+            tally.late += 1
+            log.info("late", saga=saga, message_ids=commit.ids)
+        for envelope in commit.messages:
+            log.debug(
+                "handled",
+                saga=saga,
+                message_id=envelope.id,
+                message_type=envelope.type,
+                outcome=result.outcome.value,
+                forked=result.outcome is Outcome.FORKED,
+                merged=merged,
+                completed=commit.completes and result.outcome is Outcome.STORED,
+            )

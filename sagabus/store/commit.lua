@@ -1,0 +1,278 @@
+#!lua
+-- commit.lua: store one version of each of some sagas, with everything that must be true together with it.
+-- The rules, and their numbers, are those of memory.py; change neither without the other.
+-- KEYS      four a saga:
+--   hash    {saga}:r   the record. m: the meta (MessagePack: format, life, completed, clock, live versions with their
+--                      contexts, pending merge id; vectors are flat arrays actor, counter, ...); v<dot>: a state;
+--                      p<dot>: the state it was computed from; s: who started it; t<name>: the id of a timer
+--   zset    {saga}:i   consumed message id -> when, ms
+--   hash    {saga}:o   outbox: consumed message id -> lines not yet dispatched
+--   list    {saga}:h   history, oldest first: MessagePack arrays, see redis.py
+-- ARGV[1]   the actor: of the primary that this runs on
+-- ARGV      for each saga fifteen values, then its ids:
+--   1 flags            B begins a life, L late, C completes, S must settle, N no version, D has a decision, P has a parent
+--   2 life             3 context, flat      4 parents, flat      5 facts: state      6 decision: state
+--   7 parent's state   8 starter            9 id for a MergeSagaState, should one be posted
+--   10 timers          MessagePack: fired, cancelled and set by the facts, cancelled and set by the decision; '' for none
+--   11 limits          MessagePack: siblings, history, dedupe window ms, retention ms
+--   12 history         the tail of the entry, MessagePack
+--   13 decision: outbox lines for the last id
+--   14 what a posted MergeSagaState leaves in the outbox
+--   15 the number of ids; then for each: the id, and the outbox lines of its facts
+-- RETURNS   the actor; then for each saga: outcome, reason, counter of the version written or 0, live versions, 1 if a merge was posted,
+--           for each id false or its undispatched lines; or, where a record cannot be read: 'error', the cause
+
+local actor = ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local pack, unpack_one = cmsgpack.pack, cmsgpack.unpack
+
+local function vector(flat)
+  local result = {}
+  for i = 1, #flat, 2 do result[flat[i]] = flat[i + 1] end
+  return result
+end
+
+local function flatten(v)
+  local result = {}
+  for a, n in pairs(v) do
+    result[#result + 1] = a
+    result[#result + 1] = n
+  end
+  return result
+end
+
+local function dot_name(a, n)
+  return a .. ':' .. string.format('%.0f', n)
+end
+
+-- Lua passes at most some thousand values to a call, and a write must not fail half-way.
+local function in_parts(command, key, values)
+  for i = 1, #values, 1000 do redis.call(command, key, unpack(values, i, math.min(i + 999, #values))) end
+end
+
+local function again(reason, live, seen)
+  return {'again', reason, 0, live, 0, seen}
+end
+
+local function refusal(meta, has, life, context)
+  if not meta then
+    if has.L or life ~= 1 or not has.B or next(context) then return 'clock' end
+    return nil
+  end
+  local completed = meta[3] == 1
+  if has.L then
+    if completed or life ~= meta[2] then return nil end
+    return 'life'
+  end
+  if completed then
+    if not (has.B and life == meta[2] + 1) then return 'completed' end
+  elseif life ~= meta[2] then
+    return 'life'
+  end
+  local clock = vector(meta[4])
+  for a, n in pairs(context) do
+    if (clock[a] or 0) < n then return 'clock' end
+  end
+  return nil
+end
+
+local function commit(k, at)
+  local R, I, O, H = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
+  local count = tonumber(ARGV[at + 14])
+  local ids, lines = {}, {}
+  for j = 1, count do
+    ids[j] = ARGV[at + 13 + 2 * j]
+    lines[j] = ARGV[at + 14 + 2 * j]
+  end
+  local packed = redis.call('HGET', R, 'm')
+  local meta = packed and unpack_one(packed)
+  if meta and meta[1] ~= 1 then error('record format ' .. tostring(meta[1]) .. ' is not known to this version', 0) end
+  -- A script is no transaction: a foreign value under one of our keys must fail here, not between two writes.
+  redis.call('HLEN', O)
+  redis.call('LLEN', H)
+
+  -- 1: ids first
+  local seen, hits = {}, 0
+  local scores = redis.call('ZMSCORE', I, unpack(ids))
+  for j = 1, count do
+    seen[j] = false
+    if meta and scores[j] then
+      hits = hits + 1
+      seen[j] = redis.call('HGET', O, ids[j]) or ''
+    end
+  end
+  local live = meta and meta[5] or {}
+  if hits > 0 then
+    if hits == count then return {'duplicate', '', 0, #live, 0, seen} end
+    return again('consumed', #live, seen)
+  end
+
+  local has = {}
+  for flag in ARGV[at]:gmatch('.') do has[flag] = true end
+  local life = tonumber(ARGV[at + 1])
+  local context = vector(unpack_one(ARGV[at + 2]))
+  local parents = unpack_one(ARGV[at + 3])
+  local limits = unpack_one(ARGV[at + 10])
+
+  -- 2, 3, 7: a saga that is not what the run read
+  local reason = refusal(meta, has, life, context)
+  if reason then return again(reason, #live, seen) end
+  local clock = meta and vector(meta[4]) or {}
+  local pending = meta and meta[6] or ''
+  local completed = (meta and meta[3] == 1) and 1 or 0
+  local revived = completed == 1 and not has.L
+  if revived then
+    live, completed = {}, 0
+  end
+
+  local outcome, counter, posted, dropped, ended = 'late', 0, false, false, false
+  local set, unset = {}, {}
+  local decided = false
+  if not has.L then
+    -- 5: a merge is valid while every version it merged is live
+    local is_live = {}
+    for _, version in ipairs(live) do is_live[dot_name(version[1], version[2])] = true end
+    if #parents > 2 then
+      for i = 1, #parents, 2 do
+        if not is_live[dot_name(parents[i], parents[i + 1])] then return again('merged', #live, seen) end
+      end
+    end
+    -- 4: does the run settle the saga
+    local settles = true
+    for _, version in ipairs(live) do
+      if (context[version[1]] or 0) < version[2] then settles = false end
+    end
+    if not settles and not has.N then
+      if has.S then return again('settle', #live, seen) end
+      if #parents <= 2 and #live >= limits[1] then return again('siblings', #live, seen) end
+    end
+    -- 7: what writes no version settles nothing, so it completes only what is settled
+    if has.N and has.C and not (settles and #live == 1) then return again('settle', #live, seen) end
+    outcome = (settles or has.N) and 'stored' or 'forked'
+    decided = settles and has.D
+    dropped = outcome == 'forked' and has.D or false
+    ended = settles and has.C or false
+
+    -- 8: the same bytes, from the version itself, make no new one
+    local state = decided and ARGV[at + 5] or ARGV[at + 4]
+    local write = not has.N
+    if write and #live == 1 and #parents == 2 and parents[1] == live[1][1] and parents[2] == live[1][2] then
+      write = redis.call('HGET', R, 'v' .. dot_name(live[1][1], live[1][2])) ~= state
+    end
+    if write then
+      for a, n in pairs(context) do
+        if (clock[a] or 0) < n then clock[a] = n end
+      end
+      local kept = {}
+      for _, version in ipairs(live) do
+        if (context[version[1]] or 0) >= version[2] then
+          local name = dot_name(version[1], version[2])
+          unset[#unset + 1] = 'v' .. name
+          unset[#unset + 1] = 'p' .. name
+        else
+          kept[#kept + 1] = version
+        end
+      end
+      counter = (clock[actor] or 0) + 1
+      clock[actor] = counter
+      kept[#kept + 1] = {actor, counter, flatten(context)}
+      live = kept
+      set[#set + 1] = 'v' .. dot_name(actor, counter)
+      set[#set + 1] = state
+      if has.P then
+        set[#set + 1] = 'p' .. dot_name(actor, counter)
+        set[#set + 1] = ARGV[at + 6]
+      end
+    end
+
+    -- 6: one MergeSagaState under way while there are siblings
+    for j = 1, count do
+      if ids[j] == pending then pending = '' end
+    end
+    if ended then
+      completed, pending = 1, ''
+    end
+    if #live > 1 and pending == '' then
+      pending, posted = ARGV[at + 8], true
+    end
+  end
+
+  -- From here on only writes, and nothing that could fail: every key was read above.
+  redis.call('RPUSH', H, '\151' .. pack(counter > 0 and actor or '', counter, outcome, now, ended, dropped) .. ARGV[at + 11])
+  redis.call('LTRIM', H, -limits[2], -1)
+  local outbox = {}
+  for j = 1, count do
+    local text = lines[j]
+    if j == count then
+      if decided then text = text .. ARGV[at + 12] end
+      if posted then text = text .. ARGV[at + 13] end
+    end
+    if text ~= '' then
+      outbox[#outbox + 1] = ids[j]
+      outbox[#outbox + 1] = text
+    end
+  end
+  in_parts('HSET', O, outbox)
+
+  if revived then
+    local fields = redis.call('HKEYS', R)
+    for _, name in ipairs(fields) do
+      if name:find('^[vpt]') then unset[#unset + 1] = name end
+    end
+    for _, key in ipairs({R, I, O, H}) do redis.call('PERSIST', key) end
+  end
+  if (revived or not meta) and ARGV[at + 7] ~= '' then
+    set[#set + 1] = 's'
+    set[#set + 1] = ARGV[at + 7]
+  end
+  if not has.L then
+    set[#set + 1] = 'm'
+    set[#set + 1] = pack({1, life, completed, flatten(clock), live, pending})
+  end
+  in_parts('HDEL', R, unset)
+
+  if not has.L and ARGV[at + 9] ~= '' then
+    local timers = unpack_one(ARGV[at + 9])
+    for i = 1, #timers[1], 2 do
+      if redis.call('HGET', R, 't' .. timers[1][i]) == timers[1][i + 1] then redis.call('HDEL', R, 't' .. timers[1][i]) end
+    end
+    for half = 2, decided and 4 or 2, 2 do
+      for _, name in ipairs(timers[half]) do redis.call('HDEL', R, 't' .. name) end
+      for i = 1, #timers[half + 1], 2 do redis.call('HSET', R, 't' .. timers[half + 1][i], timers[half + 1][i + 1]) end
+    end
+  end
+  in_parts('HSET', R, set)
+
+  local old = redis.call('ZRANGEBYSCORE', I, '-inf', now - limits[3])
+  for _, id in ipairs(old) do
+    if redis.call('HEXISTS', O, id) == 0 then redis.call('ZREM', I, id) end
+  end
+  local consumed = {}
+  for j = 1, count do
+    consumed[2 * j - 1] = now
+    consumed[2 * j] = ids[j]
+  end
+  in_parts('ZADD', I, consumed)
+
+  if ended then
+    for _, name in ipairs(redis.call('HKEYS', R)) do
+      if name:find('^t') then redis.call('HDEL', R, name) end
+    end
+  end
+  if completed == 1 then
+    local ttl = ended and limits[4] or redis.call('PTTL', R)
+    -- Below zero it has none: a tombstone that was restored from a copy without its expiry must not end here.
+    for _, key in ipairs(ttl < 0 and {} or {R, I, O, H}) do redis.call('PEXPIRE', key, ttl) end
+  end
+  return {outcome, '', counter, #live, posted and 1 or 0, seen}
+end
+
+local reply = {actor}
+local at = 2
+for k = 1, #KEYS, 4 do
+  local ok, result = pcall(commit, k, at)
+  reply[#reply + 1] = ok and result or {'error', type(result) == 'table' and result.err or tostring(result)}
+  at = at + 15 + 2 * tonumber(ARGV[at + 14])
+end
+return reply

@@ -1,0 +1,246 @@
+"""How a saga's record lies in Redis: key names, the arguments of the scripts, and what they answer.
+
+Every key of one saga has the hash tag `{NAMESPACE:NAME/ID}`, so they share a slot on a cluster. The format is version
+1; fixtures in the tests keep it readable for ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sagabus.commit import (
+    Commit,
+    Half,
+    HistoryEntry,
+    Lifecycle,
+    Outcome,
+    Result,
+    Snapshot,
+    StoredVersion,
+    Want,
+    sort_dots,
+)
+from sagabus.envelope import SagaKey, decode, encode
+from sagabus.errors import CodecError
+from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
+from sagabus.versions import Dot, VersionVector
+
+FORMAT: Final = 1
+_pack: Final = msgspec.msgpack.Encoder().encode
+
+
+class _Meta(msgspec.Struct, array_like=True, frozen=True):
+    """The `m` field of a record."""
+
+    format: int
+    life: int
+    completed: int
+    clock: list[str | int]
+    live: list[tuple[str, int, list[str | int]]]
+    pending_merge: str
+
+
+class _Trace(msgspec.Struct, array_like=True, frozen=True):
+    """The tail of a history entry: what the runtime knows of it."""
+
+    parents: list[str | int]
+    by: str
+    life: int
+    messages: list[bytes]
+
+
+class _Entry(msgspec.Struct, array_like=True, frozen=True):
+    """A history entry: what the script knows of it, and the tail."""
+
+    actor: str
+    counter: int
+    outcome: Outcome
+    at_ms: int
+    completed: bool
+    dropped_decision: bool
+    trace: _Trace
+
+
+_meta_decoder: Final = msgspec.msgpack.Decoder(_Meta)
+_entry_decoder: Final = msgspec.msgpack.Decoder(_Entry)
+
+
+class Keys:
+    """The names of a namespace's keys."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.timers = f"{namespace}:{{{namespace}:timers}}:due"
+        self.timer_bodies = f"{namespace}:{{{namespace}:timers}}:body"
+        self.dead = f"{namespace}:{{{namespace}:dead}}:when"
+        self.dead_bodies = f"{namespace}:{{{namespace}:dead}}:body"
+        self._prefix = f"{namespace}:{{{namespace}:"
+
+    def saga(self, key: SagaKey) -> str:
+        """Return what all keys of a saga begin with."""
+        return f"{self._prefix}{key.tag()}}}:"
+
+    def record_pattern(self, name: str | None) -> str:
+        """Return the pattern that every record key matches."""
+        return f"{self._prefix}{name or '*'}/*}}:r"
+
+    def saga_of(self, record_key: str) -> SagaKey:
+        """Return which saga a record key belongs to."""
+        return SagaKey.from_tag(record_key[len(self._prefix) : -len("}:r")])
+
+
+def flat(vector: VersionVector) -> list[str | int]:
+    """Return a version vector as the scripts take it: actor, counter, actor, counter, ..."""
+    return [item for pair in vector.items() for item in pair]
+
+
+def flat_dots(dots: Sequence[Dot]) -> list[str | int]:
+    """Return dots as the scripts take them."""
+    return [item for dot in dots for item in dot]
+
+
+def unflat(items: Sequence[str | int]) -> dict[str, int]:
+    """Return the version vector that *items* lists."""
+    return {str(items[i]): int(items[i + 1]) for i in range(0, len(items), 2)}
+
+
+def load_keys(prefix: str) -> tuple[str, str, str]:
+    """Return the keys that load.lua takes for one saga."""
+    return f"{prefix}r", f"{prefix}i", f"{prefix}o"
+
+
+def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[bytes | None]) -> Snapshot:
+    """Return what load.lua answered for one saga.
+
+    Raises:
+        CodecError: the record cannot be read.
+    """
+    if not fields:
+        return Snapshot(want.key, now_ms)
+    record = dict(zip(fields[::2], fields[1::2], strict=True))
+    try:
+        meta = _meta_decoder.decode(record[b"m"])
+        if meta.format > FORMAT:
+            raise CodecError(
+                f"record format {meta.format} is newer than this code, which knows {FORMAT}", "unknown-version"
+            )
+        versions = {
+            (dot := Dot(actor, counter)): StoredVersion(
+                dot, unflat(context), record[f"v{dot}".encode()], record.get(f"p{dot}".encode())
+            )
+            for actor, counter, context in meta.live
+        }
+        clock = unflat(meta.clock)
+    except (KeyError, IndexError, ValueError, msgspec.MsgspecError) as error:
+        raise CodecError(f"{type(error).__name__}: {error}") from error
+    return Snapshot(
+        key=want.key,
+        now_ms=now_ms,
+        lifecycle=Lifecycle.COMPLETED if meta.completed else Lifecycle.LIVE,
+        life=meta.life,
+        clock=clock,
+        versions=tuple(versions[dot] for dot in sort_dots(versions)) if len(versions) > 1 else tuple(versions.values()),
+        consumed={id_: lines for id_, lines in zip(want.ids, seen, strict=False) if lines is not None},
+        timers={name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"},
+        pending_merge=meta.pending_merge,
+        starter=record.get(b"s", b""),
+    )
+
+
+def commit_args(commit: Commit, by: str) -> list[Any]:
+    """Return the arguments of commit.lua for one saga, after the actor."""
+    facts, decision = commit.facts, commit.decision
+    last = commit.ids[-1]
+    trace = _Trace(
+        flat_dots(commit.parents), by, commit.life, [encode(m, max_bytes=sys.maxsize) for m in commit.messages]
+    )
+    limits = commit.limits
+    args: list[Any] = [
+        _flags(commit),
+        commit.life,
+        _pack(flat(commit.context)),
+        _pack(flat_dots(commit.parents)),
+        facts.state or b"",
+        (decision.state or b"") if decision else b"",
+        commit.parent or b"",
+        commit.starter,
+        merge_id(commit.key, commit.life, last),
+        _timers(commit, facts, decision),
+        _pack(
+            (limits.siblings, limits.history, round(limits.dedupe_window_s * 1000), round(limits.retention_s * 1000))
+        ),
+        _pack(trace),
+        to_lines(decision.outgoing.get(last, ())) if decision else b"",
+        MERGE_LINE + b"\n",
+        len(commit.ids),
+    ]
+    for id_ in commit.ids:
+        args += (id_, to_lines(facts.outgoing[id_]) if id_ in facts.outgoing else b"")
+    return args
+
+
+def _flags(commit: Commit) -> str:
+    return (
+        ("B" if commit.begins_life else "")
+        + ("L" if commit.late else "")
+        + ("C" if commit.completes else "")
+        + ("S" if commit.must_settle else "")
+        + ("N" if commit.facts.state is None else "")
+        + ("D" if commit.decision is not None else "")
+        + ("P" if commit.parent is not None else "")
+    )
+
+
+def _timers(commit: Commit, facts: Half, decision: Half | None) -> bytes:
+    decided = decision or Half()
+    parts = (commit.fired, facts.cancelled, facts.timers, decided.cancelled, decided.timers)
+    if not any(parts):
+        return b""
+    return _pack([flat_names(part) if isinstance(part, dict) else list(part) for part in parts])
+
+
+def flat_names(names: dict[str, str]) -> list[str]:
+    """Return a mapping of timers as the script takes it: name, id, name, id, ..."""
+    return [item for pair in names.items() for item in pair]
+
+
+def result(commit: Commit, reply: Sequence[Any], actor: str) -> Result:
+    """Return what commit.lua answered for one saga."""
+    outcome, reason, counter, live, posted, seen = reply
+    return Result(
+        outcome=Outcome(outcome.decode()),
+        reason=reason.decode(),
+        dot=Dot(actor, counter) if counter else None,
+        live=live,
+        posted_merge=bool(posted),
+        consumed={id_: lines for id_, lines in zip(commit.ids, seen, strict=False) if lines is not None},
+    )
+
+
+def history_entry(data: bytes) -> HistoryEntry:
+    """Return a stored history entry.
+
+    Raises:
+        CodecError: it cannot be read.
+    """
+    try:
+        entry = _entry_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise CodecError(f"history: {error}") from error
+    trace = entry.trace
+    parents = tuple(Dot(str(trace.parents[i]), int(trace.parents[i + 1])) for i in range(0, len(trace.parents), 2))
+    return HistoryEntry(
+        dot=Dot(entry.actor, entry.counter) if entry.counter else None,
+        outcome=entry.outcome,
+        at_ms=entry.at_ms,
+        parents=parents,
+        by=trace.by,
+        messages=tuple(decode(m, max_bytes=sys.maxsize) for m in trace.messages),
+        completed=entry.completed,
+        dropped_decision=entry.dropped_decision,
+        life=trace.life,
+    )

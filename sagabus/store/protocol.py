@@ -1,0 +1,190 @@
+"""What a versioned store must do: the `Store` protocol, and the values that only stores and their drivers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import field, frozen
+
+from sagabus.commit import Commit, HistoryEntry, Lifecycle, Result, Snapshot, Want
+from sagabus.envelope import SagaKey
+
+if TYPE_CHECKING:
+    from sagabus.link import Command, ServerIdentity
+
+
+@frozen
+class Scheduled:
+    """A message that waits for its time in the store.
+
+    Attributes:
+        id: the message id; scheduling the same id again replaces it.
+        endpoint: where it goes when it is due.
+        body: the envelope, JSON.
+        due_ms: when, ms since 1970, store's clock.
+        partition_key: as of a parcel.
+    """
+
+    id: str
+    endpoint: str
+    body: bytes
+    due_ms: int
+    partition_key: str = ""
+
+
+@frozen
+class DeadLetter:
+    """A message that was given up, with all that is needed to understand it and to try again.
+
+    Attributes:
+        id: the message id; where it could not be read, one derived from its bytes.
+        endpoint: whose queue it came from, or was meant for.
+        reason: a stable word: `undecodable`, `unknown-type`, `unknown-version`, `too-large`, `no-handler`, `no-saga`,
+            `no-endpoint`, `failed`, `killed-worker`.
+        error: what happened, in a line.
+        traceback: where, for a handler that raised; else empty.
+        attempts: how often handling it was begun.
+        at_ms: when it was given up.
+        body: the message as it came off the wire.
+        type: its wire name, where it could be read.
+        saga: the saga that it was for, as `name/id`, where known.
+    """
+
+    id: str
+    endpoint: str
+    reason: str
+    error: str
+    traceback: str
+    attempts: int
+    at_ms: int
+    body: bytes
+    type: str = ""
+    saga: str = ""
+
+
+@frozen
+class Bookkeeping:
+    """What a store notes after messages were handled and their sends confirmed. Doing it twice does no harm.
+
+    Attributes:
+        scheduled: messages to keep until they are due.
+        unscheduled: ids of messages that need not be delivered any more.
+        buried: dead letters.
+        dispatched: saga -> consumed ids whose outgoing messages have all left; noted after all the above is durable.
+    """
+
+    scheduled: tuple[Scheduled, ...] = ()
+    unscheduled: tuple[str, ...] = ()
+    buried: tuple[DeadLetter, ...] = ()
+    dispatched: Mapping[SagaKey, tuple[str, ...]] = field(factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.scheduled or self.unscheduled or self.buried or self.dispatched)
+
+
+@frozen
+class SagaRow:
+    """One saga in a listing.
+
+    Attributes:
+        key: which.
+        lifecycle: live or completed.
+        siblings: how many versions are live.
+        life: how often it was begun.
+        versions: how many versions were ever written.
+    """
+
+    key: SagaKey
+    lifecycle: Lifecycle
+    siblings: int
+    life: int
+    versions: int
+
+
+class Store(Protocol):
+    """Keeps sagas as sets of versions. Thread-safe; connects when first used.
+
+    The commit rules are those of the design, to the letter; `sagabus.testing.StoreContract` holds every store to them.
+    All methods raise `StoreUnavailableError` where the server does not answer in spite of retries, and `StoreFullError`
+    where it has no memory left; nothing is half done then, and everything may be called again.
+    """
+
+    @property
+    def url(self) -> str:
+        """Return where the store is, without credentials."""
+        ...
+
+    @property
+    def server(self) -> ServerIdentity | None:
+        """Return which server and database this is, where a transport could share one atomic write with it."""
+        ...
+
+    def open(self) -> None:
+        """Connect and make sure that the server is fit to hold sagas.
+
+        Raises:
+            StoreRefusedError: it is too old, or would evict keys; the text has the mend.
+        """
+        ...
+
+    def load(self, wants: Sequence[Want], noting: Bookkeeping | None = None) -> list[Snapshot]:
+        """Return the snapshots of *wants*, in order, in one round trip; note *noting* in the same trip, before.
+
+        Raises:
+            CorruptRecordError: a stored record cannot be read.
+        """
+        ...
+
+    def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
+        """Do what *commits*, of different sagas, ask for; one atomic write each, one round trip in all.
+
+        Args:
+            by: who writes, for history.
+        """
+        ...
+
+    def note(self, bookkeeping: Bookkeeping) -> None:
+        """Note *bookkeeping* now."""
+        ...
+
+    def note_commands(self, bookkeeping: Bookkeeping) -> list[Command]:
+        """Return the commands that note *bookkeeping*, for a transport on the same server to run with its acks."""
+        ...
+
+    def due(self, limit: int, lease_s: float) -> list[Scheduled]:
+        """Return up to *limit* messages whose time has come, and keep them from others for *lease_s* seconds.
+
+        They stay until they are noted as unscheduled: who sent them does that.
+        """
+        ...
+
+    def next_due_ms(self) -> tuple[int, int | None]:
+        """Return the store's time and when the next scheduled message is due, ms since 1970; None for none."""
+        ...
+
+    def scheduled(self, limit: int = 1000) -> list[Scheduled]:
+        """Return the messages that wait for their time, soonest first."""
+        ...
+
+    def dead(self, limit: int = 1000) -> list[DeadLetter]:
+        """Return the dead letters, newest first."""
+        ...
+
+    def history(self, key: SagaKey) -> list[HistoryEntry]:
+        """Return what the record of a saga remembers, oldest first; empty for no saga."""
+        ...
+
+    def sagas(self, name: str | None = None) -> Iterator[SagaRow]:
+        """Yield every stored saga, of one class where *name* says so, in no order, while others may write.
+
+        A saga may come twice.
+
+        Raises:
+            CorruptRecordError: a record cannot be read; raised last, when all others have come.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...

@@ -1,0 +1,1 @@
+"""Ready-made sagas, each written on the kernel's public API alone."""

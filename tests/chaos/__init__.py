@@ -1,0 +1,1 @@
+"""Processes killed and stopped while they work."""

@@ -1,0 +1,1 @@
+"""The suites that every store and every transport inherits, run for real."""

@@ -1,0 +1,139 @@
+"""What RabbitMQ's transport promises beyond the contract, about lost connections, long handlers and declarations."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from kombu.connection import Connection
+
+from sagabus.errors import ConfigurationError
+from sagabus.link import Command
+from sagabus.testing.transport_contract import bodies, command, event, take
+from sagabus.transport import Refusal
+from tests import servers
+from tests.contract.test_transports import fresh_namespace
+from transports.amqp import AmqpTransport
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    """Yield a virtual host."""
+    with servers.rabbitmq_url() as url:
+        yield url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """Return a namespace for one test."""
+    return fresh_namespace()
+
+
+@pytest.fixture
+def transport(server_url: str, namespace: str) -> Iterator[AmqpTransport]:
+    """Yield a transport."""
+    transport = AmqpTransport(server_url, namespace=namespace)
+    yield transport
+    transport.close()
+
+
+def test_connection_lost_while_handling_brings_the_batch_again_alone(transport: AmqpTransport) -> None:
+    """An ack that a lost connection made void is no error; its messages come again, counted, one at a time."""
+    transport.declare("a", subscriptions=[])
+    transport.send([command("a", b"%d" % n) for n in range(3)])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+    done = take(receiver, 3)
+    receiver.session.drop()
+    assert receiver.exchange([command("a", b"sent")], done, (), 0, 0.0).refused == {}
+    came = []
+    for _ in range(3):
+        [delivery] = receiver.receive(64, 5.0)
+        came.append(delivery)
+    assert sorted((delivery.body, delivery.count) for delivery in came) == [(b"0", 2), (b"1", 2), (b"2", 2)]
+    receiver.exchange((), came, (), 0, 0.0)
+    assert bodies(take(receiver, 1)) == [b"sent"]
+
+
+def test_sender_whose_connection_was_lost_connects_again(transport: AmqpTransport) -> None:
+    """A send after a lost connection is as good as any."""
+    transport.declare("a", subscriptions=["t"])
+    transport._session.drop()
+    assert transport.send([command("a", b"1"), command("nowhere", b"2"), event("t", b"3")]) == {1: Refusal.NO_ENDPOINT}
+    assert bodies(take(transport.receiver(["a"], consumer="c", claim_s=60), 2)) == [b"1", b"3"]
+
+
+def until_given_up(server_url: str) -> None:
+    """Return when the broker has closed a connection that promised a heartbeat a second and sent none."""
+    with Connection(server_url, heartbeat=1) as neglected:
+        silent = neglected.connection.sock
+        silent.settimeout(30)
+        with suppress(ConnectionResetError):
+            while silent.recv(4096):
+                pass
+
+
+def test_handler_longer_than_the_heartbeat_keeps_its_connection(
+    server_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a handler runs, and nobody reads its connection, another thread answers for it."""
+    monkeypatch.setattr("transports.amqp_session.HEARTBEAT_S", 1)
+    monkeypatch.setattr("transports.amqp.HEARTBEAT_S", 1)
+    transport = AmqpTransport(server_url, namespace=namespace)
+    transport.declare("a", subscriptions=[])
+    transport.send([command("a", b"1")])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+    done = take(receiver, 1)
+    # The handler: it is at work for as long as the broker has patience with a connection that is silent from now on.
+    until_given_up(server_url)
+    receiver.exchange((), done, (), 0, 0.0)
+    receiver.close()
+    assert receiver.session.epoch == 1
+    assert transport.queues()[0].depth == 0
+    transport.close()
+
+
+def test_declarations_made_at_once_are_all_kept(server_url: str, namespace: str) -> None:
+    """However many processes start together, the record of what was declared misses none of them."""
+    transports = [AmqpTransport(server_url, namespace=namespace) for _ in range(6)]
+    threads = [
+        threading.Thread(target=transport.declare, args=(f"e{n}",), kwargs={"subscriptions": ["t", f"t{n}"]})
+        for n, transport in enumerate(transports)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(q.endpoint, q.subscriptions) for q in transports[0].queues()] == [
+        (f"e{n}", ("t", f"t{n}")) for n in range(6)
+    ]
+    for transport in transports:
+        transport.close()
+
+
+def test_limit_declared_elsewhere_holds_for_every_sender(server_url: str, namespace: str) -> None:
+    """A sender that declared nothing itself knows when a queue is full."""
+    with_limit, sender = (AmqpTransport(server_url, namespace=namespace) for _ in range(2))
+    with_limit.declare("a", subscriptions=["t"], max_length=2)
+    assert sender.send([command("a", b"1"), event("t", b"2")]) == {}
+    assert sender.send([command("a", b"3"), event("t", b"4")]) == {0: Refusal.FULL, 1: Refusal.FULL}
+    with_limit.close()
+    sender.close()
+
+
+def test_store_commands_cannot_join_the_write(transport: AmqpTransport) -> None:
+    """No store shares a write with this broker."""
+    transport.declare("a", subscriptions=[])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+    with pytest.raises(ConfigurationError, match="no store shares a write"):
+        receiver.exchange((), (), [Command(("SET", "k", "1"), "k")], 0, 0.0)
+
+
+def test_credentials_refused_are_a_configuration_error(server_url: str) -> None:
+    """Trying again would not help, and the error shows no password."""
+    transport = AmqpTransport(server_url.replace("guest:guest", "guest:wrong"), namespace="test")
+    with pytest.raises(ConfigurationError, match="refuses") as caught:
+        transport.send([command("a", b"1")])
+    assert "wrong" not in str(caught.value)
+    transport.close()

@@ -1,0 +1,364 @@
+"""The store contract, on every store that sagabus ships, and what only a server can do wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sagabus.commit import Half, Lifecycle, Outcome, Want
+from sagabus.envelope import SagaKey
+from sagabus.errors import CorruptRecordError, StoreFullError, StoreRefusedError
+from sagabus.link import Command, Link
+from sagabus.store.memory import MemoryStore
+from sagabus.store.protocol import Bookkeeping, Scheduled
+from sagabus.store.redis import RedisStore
+from sagabus.testing.store_contract import (
+    KEY,
+    StoreContract,
+    completed,
+    late,
+    letter,
+    put,
+    read,
+    sent,
+    started,
+    states,
+    writing,
+)
+from tests import servers
+
+FULL = Bookkeeping(
+    scheduled=(Scheduled("i", "credit", b"{}", 1),),
+    unscheduled=("j",),
+    buried=(letter("x", 1),),
+    dispatched={KEY: ("start",)},
+)
+
+
+class TestMemory(StoreContract):
+    """The rules in Python."""
+
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        store = MemoryStore()
+        store.open()
+        return store
+
+    def test_memory_store_is_nobody_elses_server(self, store: MemoryStore) -> None:
+        """No transport can share an atomic write with it, so it says no and has no commands."""
+        assert (store.url, store.server) == ("memory:", None)
+        with pytest.raises(NotImplementedError, match=r"call note\(\)"):
+            store.note_commands(FULL)
+        store.close()
+
+
+class RedisContract(StoreContract):
+    """The rules in Lua, and a server's own ways to fail; whatever the server."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError("override the url fixture")
+
+    @pytest.fixture
+    def store(self, url: str, namespace: str) -> Iterator[RedisStore]:
+        store = RedisStore(url, namespace=namespace)
+        store.open()
+        yield store
+        store.close()
+
+    def raw(self, store: RedisStore, suffix: str, name: str, *args: Any) -> Any:
+        """Run one command on the key of the test's saga that ends with *suffix*."""
+        key = f"{store._keys.saga(KEY)}{suffix}"
+        return store.link.round([Command((name, key, *args), key)])[0]
+
+    def dump(self, store: RedisStore) -> list[Any]:
+        """Return all that is stored of the test's saga."""
+        return [
+            sorted(zip(*[iter(self.raw(store, "r", "HGETALL"))] * 2, strict=True)),
+            self.raw(store, "i", "ZRANGE", 0, -1, "WITHSCORES"),
+            self.raw(store, "o", "HGETALL"),
+            self.raw(store, "h", "LRANGE", 0, -1),
+        ]
+
+    def test_store_opened_twice_checks_once(self, store: RedisStore) -> None:
+        """Opening again costs nothing."""
+        before = store.link.round_trips
+        store.open()
+        assert store.link.round_trips == before
+
+    def test_many_sagas_load_and_commit_in_one_round_trip_each(self, store: RedisStore) -> None:
+        """A batch costs one trip for all loads, with whatever is noted, and one for all commits."""
+        keys = [SagaKey("CreditCheck", str(i)) for i in range(64)]
+        loaded = store.load([Want(key, ("m",)) for key in keys])
+        store.commit([writing(s, b"s", "m", facts=Half(b"s", {"m": sent("x")})) for s in loaded], by="w")
+        before = store.link.round_trips
+        loaded = store.load([Want(key, ("m",)) for key in keys], Bookkeeping(dispatched={KEY: ("m",)}))
+        assert store.link.round_trips == before + 1
+        results = store.commit([writing(s, b"t", "n") for s in loaded], by="w")
+        assert store.link.round_trips == before + 2
+        assert {result.outcome for result in results} == {Outcome.STORED}
+
+    def test_flushed_scripts_are_not_noticed(self, store: RedisStore) -> None:
+        """Scripts are not kept by servers; what has forgotten them is told them again."""
+        base = started(store)
+        for node in store.link.node_keys():
+            store.link.on_node(node, "SCRIPT", "FLUSH")
+        assert put(store, writing(base, b"s1", "m")).outcome is Outcome.STORED
+        assert states(read(store)) == [b"s1"]
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("m", b"\xc1 no MessagePack"),
+            ("m", b"\x01"),
+            ("m", b"\x96\x01\x01\x00\x90\x91\x93\xa1a\x07\x90\xa0"),  # a version whose state is missing
+            ("m", b"\x96\x01\x01\x00\x91\xa1a\x90\xa0"),  # a clock of an odd length
+            ("m", b"\x96\x63\x01\x00\x90\x90\xa0"),  # a format of the future
+        ],
+    )
+    def test_corrupt_record_is_named(self, store: RedisStore, field: str, value: bytes) -> None:
+        """A record that cannot be read says which saga it is; the sagas beside it are none the worse."""
+        started(store)
+        other = started(store, key=SagaKey("CreditCheck", "other"))
+        self.raw(store, "r", "HSET", field, value)
+        with pytest.raises(CorruptRecordError, match=r"CreditCheck/42.*restore its keys from a backup") as caught:
+            read(store)
+        assert caught.value.key == "CreditCheck/42"
+        assert states(read(store, key=other.key)) == [b"s0"]
+
+    def test_listing_goes_on_past_a_corrupt_record_and_names_it_at_the_end(self, store: RedisStore) -> None:
+        """One record that cannot be read hides no other from `sagabus list`."""
+        started(store)
+        other = started(store, key=SagaKey("CreditCheck", "other"))
+        self.raw(store, "r", "HSET", "m", b"\xc1")
+        rows = store.sagas()
+        assert next(rows).key == other.key
+        with pytest.raises(CorruptRecordError, match="CreditCheck/42"):
+            next(rows)
+
+    def test_record_without_its_meta_is_named(self, store: RedisStore) -> None:
+        """A record of which half is missing cannot be read."""
+        started(store)
+        self.raw(store, "r", "HDEL", "m")
+        with pytest.raises(CorruptRecordError, match="CreditCheck/42"):
+            read(store)
+
+    def test_corrupt_record_refuses_commits_by_name(self, store: RedisStore) -> None:
+        """A commit to a record that became unreadable changes nothing and names the saga."""
+        base = started(store)
+        self.raw(store, "r", "HSET", "m", b"\x01")
+        before = self.dump(store)
+        with pytest.raises(CorruptRecordError, match="CreditCheck/42"):
+            put(store, writing(base, b"x", "m"))
+        assert self.dump(store) == before
+
+    def test_record_of_a_newer_format_refuses_commits(self, store: RedisStore) -> None:
+        """While a newer version is being rolled out, old code does not write over what it cannot read."""
+        base = started(store)
+        meta = self.raw(store, "r", "HGET", "m")
+        self.raw(store, "r", "HSET", "m", meta[:1] + b"\x02" + meta[2:])
+        before = self.dump(store)
+        with pytest.raises(CorruptRecordError, match="format 2"):
+            put(store, writing(base, b"x", "m"))
+        assert self.dump(store) == before
+
+    def test_corrupt_history_is_named(self, store: RedisStore) -> None:
+        """A history that cannot be read says whose it is."""
+        started(store)
+        self.raw(store, "h", "RPUSH", b"\x01")
+        with pytest.raises(CorruptRecordError, match="CreditCheck/42"):
+            store.history(KEY)
+
+    @pytest.mark.parametrize("suffix", ["r", "i", "o", "h"])
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_foreign_value_under_a_key_leaves_nothing_half_written(
+        self, store: RedisStore, suffix: str, begun: bool
+    ) -> None:
+        """A script is no transaction: it fails before its first write, or not at all."""
+        base = started(store) if begun else read(store)
+        commit = writing(base, b"x", "m", facts=Half(b"x", {"m": sent("1")}, {"t": "2"}))
+        quiet = writing(base, b"x", "m")
+        self.raw(store, suffix, "DEL")
+        self.raw(store, suffix, "SET", "foreign")
+        present = {other: self.raw(store, other, "DUMP") for other in "rioh"}
+        for refused in (commit, quiet):
+            with pytest.raises(CorruptRecordError, match=r"CreditCheck/42.*WRONGTYPE"):
+                put(store, refused)
+        assert {other: self.raw(store, other, "DUMP") for other in "rioh"} == present
+
+    @pytest.mark.parametrize("suffix", ["r", "i"])
+    def test_foreign_value_under_a_key_is_named_by_a_load(self, store: RedisStore, suffix: str) -> None:
+        """Whose key it is is said, so that the other sagas of the batch can be loaded without it."""
+        started(store)
+        self.raw(store, suffix, "DEL")
+        self.raw(store, suffix, "SET", "foreign")
+        with pytest.raises(CorruptRecordError, match=r"CreditCheck/42.*WRONGTYPE"):
+            store.load([Want(SagaKey("CreditCheck", "other")), Want(KEY, ("start",))])
+
+    def test_sagas_beside_a_corrupt_one_are_committed(self, store: RedisStore) -> None:
+        """One saga's record refuses its own commit only; the call may be made again without it."""
+        base = started(store)
+        other = read(store, key=SagaKey("CreditCheck", "other"))
+        self.raw(store, "h", "DEL")
+        self.raw(store, "h", "SET", "foreign")
+        with pytest.raises(CorruptRecordError) as caught:
+            store.commit([writing(base, b"x", "m"), writing(other, b"y", "n")], by="w")
+        assert caught.value.key == str(KEY)
+        assert put(store, writing(other, b"y", "n")).outcome is Outcome.DUPLICATE
+
+    def test_late_message_keeps_a_tombstone_that_lost_its_expiry(self, store: RedisStore) -> None:
+        """A tombstone restored from a copy that kept no expiry is not deleted by the first late message."""
+        tomb = completed(store)
+        self.raw(store, "r", "PERSIST")
+        assert put(store, late(tomb, "m")).outcome is Outcome.LATE
+        assert read(store).lifecycle is Lifecycle.COMPLETED
+
+    def test_commit_of_thousands_of_messages_is_written_whole(self, store: RedisStore) -> None:
+        """However large the batch: what a script can pass to one command is no limit that is met half-way."""
+        ids = [f"m{n}" for n in range(5000)]
+        facts = Half(b"x", {id_: sent("1") for id_ in ids})
+        assert put(store, writing(read(store), b"x", *ids, facts=facts, messages=())).outcome is Outcome.STORED
+        snapshot = read(store, *ids)
+        assert states(snapshot) == [b"x"]
+        assert len([id_ for id_ in ids if snapshot.consumed.get(id_)]) == 5000
+
+    def test_scheduled_id_without_a_body_is_dropped(self, store: RedisStore) -> None:
+        """What cannot be sent is not handed out for ever."""
+        store.note(Bookkeeping(scheduled=(Scheduled("i", "credit", b"{}", 1),)))
+        name = store._keys.timer_bodies
+        store.link.round([Command(("DEL", name), name)])
+        assert store.scheduled() == []
+        assert store.due(5, 1.0) == []
+        assert store.next_due_ms()[1] is None
+
+    def test_two_namespaces_share_nothing(self, store: RedisStore, url: str, namespace: str) -> None:
+        """Buses with different namespaces on one server do not see each other."""
+        started(store)
+        store.note(FULL)
+        other = RedisStore(url, namespace=f"{namespace}2")
+        assert read(other).lifecycle is Lifecycle.ABSENT
+        assert (list(other.sagas()), other.scheduled(), other.dead()) == ([], [], [])
+        other.close()
+
+    def test_commands_of_bookkeeping_clear_outboxes_last(self, store: RedisStore) -> None:
+        """A transport runs them with its acks; an outbox is cleared after what was in it is safe."""
+        commands = store.note_commands(FULL)
+        assert [command.args[0] for command in commands] == ["HSET", "ZADD", "ZREM", "HDEL", "HSET", "ZADD", "HDEL"]
+        started(store, facts=Half(b"s0", {"start": sent("x")}))
+        store.link.round(commands)
+        assert read(store, "start").consumed == {"start": b""}
+        assert [item.id for item in store.scheduled()] == ["i"]
+        assert store.dead() == [letter("x", 1)]
+
+
+class TestValkey(RedisContract):
+    """The server that the embedded store runs."""
+
+    @pytest.fixture
+    def url(self, valkey_url: str) -> str:
+        return valkey_url
+
+    def test_server_identity_is_that_of_the_database(self, store: RedisStore, url: str) -> None:
+        """Two stores on one database share one atomic write; another database is another server."""
+        other, elsewhere = RedisStore(url), RedisStore(f"{url}?db=1")
+        assert store.server is not None
+        assert store.server == other.server != elsewhere.server
+        other.close()
+        elsewhere.close()
+
+
+class TestRedis(RedisContract):
+    """The oldest Redis that is supported."""
+
+    @pytest.fixture
+    def url(self, redis7_url: str) -> str:
+        return redis7_url
+
+
+class TestCluster(RedisContract):
+    """Three nodes, the sagas of a batch spread over them."""
+
+    @pytest.fixture
+    def url(self, cluster_url: str) -> str:
+        return cluster_url
+
+    def test_cluster_shares_its_writes_with_nobody(self, store: RedisStore) -> None:
+        """Queues and sagas lie in different slots, so no transport can mark and ack in one write."""
+        assert store.server is None
+
+    def test_sagas_are_spread_over_the_nodes(self, store: RedisStore) -> None:
+        """Keys go by hash slot: every node holds some sagas."""
+        keys = [SagaKey("CreditCheck", str(i)) for i in range(64)]
+        store.commit([writing(read(store, key=key), b"s", "m") for key in keys], by="w")
+        pattern = store._keys.record_pattern(None)
+        counts = [
+            len(store.link.on_node(n, "SCAN", 0, "MATCH", pattern, "COUNT", 10_000)[1]) for n in store.link.node_keys()
+        ]
+        assert sum(counts) == 64
+        assert len(counts) == 3
+        assert min(counts) > 0
+
+
+def test_full_server_refuses_a_commit_whole(namespace: str) -> None:
+    """Out of memory nothing changes; what was stored can still be read, and marks that free memory still work."""
+    with servers.valkey() as url:
+        store = RedisStore(url, namespace=namespace)
+        base = started(store, facts=Half(b"s0", {"start": sent("x")}))
+        store.link.on_node("", "CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreFullError, match="out of memory"):
+            put(store, writing(base, b"x", "m"))
+        with pytest.raises(StoreFullError):
+            store.note(Bookkeeping(scheduled=(Scheduled("i", "credit", b"{}", 1),)))
+        snapshot = read(store, "m", "start")
+        assert states(snapshot) == [b"s0"]
+        assert set(snapshot.consumed) == {"start"}
+        store.note(Bookkeeping(dispatched={KEY: ("start",)}))
+        assert read(store, "start").consumed == {"start": b""}
+        assert len(store.history(KEY)) == 1
+        store.link.on_node("", "CONFIG", "SET", "maxmemory", "0")
+        assert store.scheduled() == []
+        assert put(store, writing(base, b"x", "m")).outcome is Outcome.STORED
+        store.close()
+
+
+def test_evicting_server_is_refused() -> None:
+    """A server that would delete sagas under memory pressure is refused at start-up, with the mend."""
+    with servers.valkey(maxmemory="100mb", maxmemory_policy="allkeys-lru") as url:
+        store = RedisStore(url)
+        with pytest.raises(StoreRefusedError, match=r"allkeys-lru.*CONFIG SET maxmemory-policy noeviction"):
+            store.open()
+        store.close()
+
+
+class ToldLink(Link):
+    """A link to no server, that answers INFO as told."""
+
+    def __init__(self, **info: str) -> None:
+        super().__init__("redis://user:secret@nowhere:1")
+        self._told = info
+
+    def on_node(self, node_key: str, *args: Any) -> Any:
+        assert args == ("INFO",)
+        return "\r\n".join(["# Server", *(f"{name}:{value}" for name, value in self._told.items())]).encode()
+
+
+@pytest.mark.parametrize(
+    ("info", "name"),
+    [
+        ({"redis_version": "6.2.14"}, "Redis 6.2.14 .* needs Redis 7.0 or newer"),
+        ({"redis_version": "7.2.4", "valkey_version": "7.1.0"}, "Valkey 7.1.0 .* needs Valkey 7.2 or newer"),
+    ],
+)
+def test_old_server_is_refused(info: dict[str, str], name: str) -> None:
+    """A server whose scripts know too little is refused with both versions, and without its password."""
+    with pytest.raises(StoreRefusedError, match=name) as caught:
+        RedisStore("redis://nowhere", link=ToldLink(**info)).open()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("info", [{"redis_version": "7.0.0"}, {"redis_version": "7.2.4", "valkey_version": "10.0"}])
+def test_server_that_is_new_enough_is_taken(info: dict[str, str]) -> None:
+    """The oldest supported and any newer version open."""
+    RedisStore("redis://nowhere", link=ToldLink(**info, maxmemory_policy="noeviction")).open()

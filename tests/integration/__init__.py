@@ -1,0 +1,1 @@
+"""Pieces together, with servers and worker processes."""

@@ -1,0 +1,53 @@
+"""The servers that `SAGABUS_STORE` and `SAGABUS_TRANSPORT` name, or the embedded one where they name none.
+
+All other tests run without these variables, on servers of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sagabus.connect import scheme_of
+from sagabus.link import Command, Link
+from tests.integration.test_credit_check import check_ended_well, credit_check
+
+NAMESPACE = re.compile(r"\bcredit-check-[0-9a-f]{8}\b")
+
+
+def test_credit_check_on_the_servers_of_the_environment_decides_everybody_once(
+    tmp_path: Path, named_servers: Mapping[str, str]
+) -> None:
+    """Real workers race on exactly the servers that the developer named; no key of the run is left there."""
+    if "memory" in map(scheme_of, named_servers.values()):
+        pytest.skip("memory: is within one process")
+    run = credit_check(tmp_path, "--applicants", "800", "--processes", "3", **named_servers)
+    found = NAMESPACE.search(run.stdout + run.stderr)
+    assert found, f"the run does not say its namespace\n{run.stdout}\n{run.stderr}"
+    store = named_servers.get("SAGABUS_STORE", "embedded:")
+    try:
+        check_ended_well(run, 800)
+        assert (tmp_path / ".sagabus").is_dir() == (scheme_of(store) == "embedded")
+    finally:
+        if scheme_of(store) != "embedded":
+            forget(store, found[0])
+
+
+def forget(url: str, namespace: str) -> None:
+    """Delete the sagas of a run, which would stay for an hour."""
+    link = Link(url)
+    names: list[str] = []
+    for node in link.node_keys():
+        cursor = 0
+        while True:
+            reply = link.on_node(node, "SCAN", cursor, "MATCH", f"{namespace}:*", "COUNT", 1000)
+            cursor = int(reply[0])
+            names += [name.decode() for name in reply[1]]
+            if cursor == 0:
+                break
+    assert names, "the sagas of the run are in the store that was named"
+    link.round([Command(("UNLINK", name), name) for name in names])
+    link.close()

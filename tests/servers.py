@@ -1,0 +1,208 @@
+"""Private servers for tests: each in a temporary folder of its own, on a socket or free ports, ended by its pid.
+
+Where a server cannot be had, the test is skipped at home and fails in CI (environment variable `CI=true`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from sagabus.store.keeper import end_with_parent
+from sagabus.store.server_binary import find_server_binary
+
+START_TIMEOUT_S = 60.0
+SLOTS = 16_384
+RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672//"
+
+# Nothing on disk and no background work: what a test wants of that, it passes in `config`.
+BASE_CONFIG = {"save": "", "appendonly": "no", "daemonize": "no", "dir": ".", "loglevel": "warning"}
+
+
+@contextmanager
+def valkey(**config: str | int) -> Iterator[str]:
+    """Run the embedded store's own server on a unix socket and yield its URL.
+
+    Args:
+        config: settings of the server, with `_` for `-`: `maxmemory="10mb"`, `appendonly="yes"`.
+    """
+    with _single(find_server_binary().path, config) as url:
+        yield url
+
+
+@contextmanager
+def redis7(**config: str | int) -> Iterator[str]:
+    """Run the `redis-server` that is on PATH on a unix socket and yield its URL. Settings as in `valkey`."""
+    found = shutil.which("redis-server")
+    if found is None:
+        missing("there is no redis-server on PATH")
+    with _single(Path(found), config) as url:
+        yield url
+
+
+@contextmanager
+def cluster(nodes: int = 3, **config: str | int) -> Iterator[str]:
+    """Run a cluster of the embedded store's server on loopback ports, every slot served; yield its URL.
+
+    The URL names the first node: `redis+cluster://127.0.0.1:PORT`. Settings as in `valkey`, for every node.
+    """
+    binary = find_server_binary().path
+    ports = free_ports(2 * nodes)
+    members = list(zip(ports[:nodes], ports[nodes:], strict=True))
+    with ExitStack() as stack:
+        clients: list[redis.Redis] = []
+        for port, bus_port in members:
+            settings: dict[str, str | int] = {
+                "port": port,
+                "bind": "127.0.0.1",
+                "cluster-enabled": "yes",
+                "cluster-port": bus_port,
+                "cluster-node-timeout": 5000,
+            }
+            stack.enter_context(_process(binary, settings | config, f"redis://127.0.0.1:{port}"))
+            clients.append(stack.enter_context(redis.Redis(port=port, socket_timeout=5, decode_responses=True)))
+        _form_cluster(clients, members)
+        yield f"redis+cluster://127.0.0.1:{ports[0]}"
+
+
+@contextmanager
+def rabbitmq_url() -> Iterator[str]:
+    """Yield the URL of a virtual host made for this test on a RabbitMQ, and delete it afterwards.
+
+    Which one: `SAGABUS_TEST_AMQP`, else guest on the usual port of this machine; `RABBITMQCTL` is its rabbitmqctl.
+    """
+    broker = urlsplit(os.environ.get("SAGABUS_TEST_AMQP", RABBITMQ_URL))
+    control = shutil.which(os.environ.get("RABBITMQCTL", "rabbitmqctl"))
+    if control is None:
+        missing("there is no rabbitmqctl on PATH")
+    address = (broker.hostname or "127.0.0.1", broker.port or 5672)
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except OSError as problem:
+        missing(f"no RabbitMQ answers on {address[0]}:{address[1]} ({problem})")
+    vhost = f"sagabus-test-{uuid.uuid4().hex}"
+    made = subprocess.run([control, "add_vhost", vhost], capture_output=True, text=True, timeout=60, check=False)
+    if made.returncode != 0:
+        missing(f"rabbitmqctl may not be used here: {(made.stderr or made.stdout).strip()[-200:]}")
+    try:
+        rights = [control, "set_permissions", "-p", vhost, broker.username or "guest", ".*", ".*", ".*"]
+        subprocess.run(rights, capture_output=True, timeout=60, check=True)
+        yield f"{broker.scheme}://{broker.netloc}/{vhost}"
+    finally:
+        subprocess.run([control, "delete_vhost", vhost], capture_output=True, timeout=60, check=True)
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the running test because a server is missing; fail it in CI, where every server must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI must run this test", pytrace=False)
+    pytest.skip(reason)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return distinct loopback ports that were free a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for held in sockets:
+            held.bind(("127.0.0.1", 0))
+        return [int(held.getsockname()[1]) for held in sockets]
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
+    """Return as soon as *condition* holds; for what other processes do, and tell nobody when it is done.
+
+    Raises:
+        TimeoutError: it did not hold within *timeout_s* seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {timeout_s:g} s")
+        time.sleep(0.005)
+
+
+def program(place: Path, name: str, output: str) -> Path:
+    """Write a program that prints *output* and ends well."""
+    place.mkdir(exist_ok=True)
+    path = place / name
+    path.write_text(f"#!/bin/sh\necho '{output}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@contextmanager
+def _single(binary: Path, config: dict[str, str | int]) -> Iterator[str]:
+    # Not pytest's tmp_path: a socket's path has little more than a hundred bytes.
+    with tempfile.TemporaryDirectory(prefix="sagabus-") as folder:
+        path = f"{folder}/server.sock"
+        settings: dict[str, str | int] = {"port": 0, "unixsocket": path}
+        with _process(binary, settings | config, f"unix://{path}"):
+            yield f"unix://{path}"
+
+
+@contextmanager
+def _process(binary: Path, config: dict[str, str | int], url: str) -> Iterator[None]:
+    """Run one server until the block is left, in a temporary folder; enter the block when it answers PING.
+
+    On Linux it also ends with the thread that entered the block, so that a killed test run leaves nothing behind.
+    """
+    settings = BASE_CONFIG | {name.replace("_", "-"): str(value) for name, value in config.items()}
+    arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+    with tempfile.TemporaryDirectory(prefix="sagabus-") as folder, (Path(folder) / "log").open("w+b") as log:
+        server = subprocess.Popen(
+            [binary, *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=end_with_parent(),
+        )
+        try:
+            with redis.Redis.from_url(url, socket_timeout=2) as client:
+                until(lambda: server.poll() is not None or _answers(client), f"an answer of {binary} at {url}")
+            if server.returncode is not None:
+                log.seek(0)
+                raise RuntimeError(f"{binary} ended with status {server.returncode}: {log.read().decode()}")
+            yield
+        finally:
+            server.kill()  # nothing of it is kept, so nothing is worth waiting for
+            server.wait()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (redis.ConnectionError, redis.TimeoutError):
+        return False
+
+
+def _form_cluster(clients: Sequence[Any], members: Sequence[tuple[int, int]]) -> None:
+    """Introduce the nodes to each other, give each an equal share of the slots, and wait until all agree."""
+    for index, client in enumerate(clients):
+        first, last = SLOTS * index // len(clients), SLOTS * (index + 1) // len(clients) - 1
+        client.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
+        client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+        for port, bus_port in members[:index]:
+            client.execute_command("CLUSTER MEET", "127.0.0.1", port, bus_port)
+    # A node calls the cluster whole two seconds after its own start at the earliest.
+    until(lambda: all(_is_whole(client, len(clients)) for client in clients), "an agreement on the cluster's slots")
+
+
+def _is_whole(client: Any, nodes: int) -> bool:
+    facts: dict[str, str] = client.execute_command("CLUSTER INFO")
+    expected = {"cluster_state": "ok", "cluster_slots_ok": str(SLOTS), "cluster_known_nodes": str(nodes)}
+    return expected.items() <= facts.items()

@@ -1,0 +1,1 @@
+"""What users write, seen by the type checkers."""

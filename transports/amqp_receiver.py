@@ -1,0 +1,194 @@
+"""How deliveries come out of RabbitMQ's queues: new ones in batches, those delivered before one at a time.
+
+A quorum queue counts a delivery for everything that a lost connection had prefetched, handled or not. So what comes
+again is moved, confirmed, to the endpoint's second queue, and taken from there only one at a time and only to be
+handled at once: its count is exact from then on, and a message that kills its worker harms no neighbour.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sagabus.errors import ConfigurationError
+from sagabus.link import Command
+from sagabus.transport import Delivery, Exchanged, Parcel, Refusal
+from transports.amqp_session import HEARTBEAT_S, AmqpSession, Outgoing
+from transports.amqp_topology import AmqpTopology
+
+
+class _Tag(NamedTuple):
+    """A delivery tag, and the connection that it is valid on."""
+
+    epoch: int
+    number: int
+
+
+class AmqpReceiver:
+    """One consumer of the queues of some endpoints, on a connection of its own; see `sagabus.transport.Receiver`.
+
+    Args:
+        send: publishes on the given session and returns what was refused.
+        look_every_s: how often to look for messages that other consumers left behind half-moved.
+    """
+
+    def __init__(
+        self,
+        session: AmqpSession,
+        topology: AmqpTopology,
+        send: Callable[[AmqpSession, Sequence[Parcel], bool], dict[int, Refusal]],
+        endpoints: Sequence[str],
+        look_every_s: float,
+    ) -> None:
+        self.session = session
+        self._topology = topology
+        self._send = send
+        self._endpoints = tuple(endpoints)
+        self._look_every_s = look_every_s
+        self._look_at = 0.0
+        self._channel: Any = None
+        self._epoch = 0
+        self._prefetch = 0
+        self._consumer_tags: list[str] = []
+        # What came and was not handed out, and the numbers of all that was not acked, these included.
+        self._arrived: deque[tuple[str, Any]] = deque()
+        self._unacked: set[int] = set()
+
+    def receive(self, limit: int, wait_s: float) -> list[Delivery]:
+        """Return up to *limit* deliveries; see `Receiver.receive`."""
+        give_up_at = time.monotonic() + wait_s
+        return self.session.run(lambda: self._receive(limit, give_up_at))
+
+    def exchange(
+        self,
+        parcels: Sequence[Parcel],
+        done: Sequence[Delivery],
+        also: Sequence[Command],
+        limit: int,
+        wait_s: float,
+        *,
+        force: bool = False,
+    ) -> Exchanged:
+        """Send, wait for every confirm, ack, then receive; see `Receiver.exchange`."""
+        if also:
+            raise ConfigurationError("no store shares a write with this broker; give its commands to the store itself")
+        refused = self._send(self.session, parcels, force) if parcels else {}
+        if not refused:
+            self.session.run(lambda: self._ack(done))
+        return Exchanged(refused, self.receive(limit, 0.0 if refused else wait_s) if limit else [])
+
+    def hold(self, deliveries: Sequence[Delivery]) -> None:
+        """Do nothing: a delivery is ours as long as the connection lives, and that is kept alive by another thread.
+
+        RabbitMQ closes a channel that holds one longer than its `consumer_timeout`, 30 minutes if nobody changed it.
+        """
+
+    def close(self) -> None:
+        """Give back at once what was not acked, with what had been prefetched."""
+        self.session.close()
+
+    def _ack(self, done: Sequence[Delivery]) -> None:
+        numbers = sorted(d.tag.number for d in done if d.tag.epoch == self.session.epoch == self._epoch)
+        if not numbers:
+            return
+        # One frame for all, where nothing that was handed out or waits here has a lower number than the last of them.
+        if min(self._unacked.difference(numbers), default=numbers[-1] + 1) > numbers[-1]:
+            self._channel.basic_ack(numbers[-1], multiple=True)
+        else:
+            for number in numbers:
+                self._channel.basic_ack(number)
+        self._unacked.difference_update(numbers)
+
+    def _receive(self, limit: int, give_up_at: float) -> list[Delivery]:
+        if self._epoch != self.session.epoch or limit > self._prefetch:
+            self._consume(limit)
+        while True:
+            if time.monotonic() >= self._look_at:
+                if left_behind := self._take_left_behind():
+                    return [left_behind]
+                self._look_at = time.monotonic() + self._look_every_s
+            # Whatever has come by now, however little of the limit it is.
+            while len(self._arrived) < limit and self.session.drain(0.0):
+                pass
+            if self._move_redelivered():
+                self._look_at = 0.0
+                continue
+            if self._arrived:
+                return [self._hand_out() for _ in range(min(limit, len(self._arrived)))]
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                return []
+            self.session.drain(min(left_s, HEARTBEAT_S / 4, max(self._look_at - time.monotonic(), 0.001)))
+
+    def _consume(self, limit: int) -> None:
+        """Start to consume, or start again: the broker knows a prefetch limit only for consumers that start after it.
+
+        What was delivered before stays ours, unless the connection is a new one.
+        """
+        if self._epoch == self.session.epoch:
+            for tag in self._consumer_tags:
+                self._channel.basic_cancel(tag)
+        else:
+            self._arrived.clear()
+            self._unacked.clear()
+            self._look_at = 0.0
+            self._channel = self.session.channel()
+            self._epoch = self.session.epoch
+        # Twice, so that the next batch is here while the acks of the last one wait for the store's bookkeeping.
+        self._channel.basic_qos(0, 2 * limit, False)
+        # New tags: under its old one a consumer of a quorum queue would keep its old limit.
+        self._consumer_tags = [f"{endpoint}.{limit}" for endpoint in self._endpoints]
+        for endpoint, tag in zip(self._endpoints, self._consumer_tags, strict=True):
+            queue = self._topology.queue(endpoint)
+            self._channel.basic_consume(queue, consumer_tag=tag, callback=self._callback(endpoint))
+        self._prefetch = limit
+
+    def _callback(self, endpoint: str) -> Callable[[Any], None]:
+        def arrived(message: Any) -> None:
+            self._unacked.add(message.delivery_info["delivery_tag"])
+            self._arrived.append((endpoint, message))
+
+        return arrived
+
+    def _hand_out(self) -> Delivery:
+        endpoint, message = self._arrived.popleft()
+        return Delivery(endpoint, _body(message), 1, _Tag(self._epoch, message.delivery_info["delivery_tag"]))
+
+    def _move_redelivered(self) -> bool:
+        """Move what was delivered before to the queue that is read one at a time; say if there was any."""
+        again = [(endpoint, m) for endpoint, m in self._arrived if m.delivery_info["redelivered"]]
+        if not again:
+            return False
+        lost = self.session.publish(
+            [Outgoing("", self._topology.alone_queue(e), _body(m), m.properties["message_id"], True) for e, m in again]
+        )
+        if lost:
+            raise ConfigurationError(
+                f"the queue {self._topology.alone_queue(again[min(lost)][0])!r} is gone; declare its endpoint again"
+            )
+        if self._epoch != self.session.epoch:
+            return True  # published on a new connection, on which these come again: sent twice, lost never
+        self._arrived = deque((e, m) for e, m in self._arrived if not m.delivery_info["redelivered"])
+        for _, message in again:
+            number = message.delivery_info["delivery_tag"]
+            self._channel.basic_ack(number)
+            self._unacked.discard(number)
+        return True
+
+    def _take_left_behind(self) -> Delivery | None:
+        for endpoint in self._endpoints:
+            message = self._channel.basic_get(self._topology.alone_queue(endpoint))
+            if message is not None:
+                number = message.delivery_info["delivery_tag"]
+                self._unacked.add(number)
+                # Once in the first queue, once now, and as often as this queue has counted.
+                count = 2 + int(message.properties.get("application_headers", {}).get("x-delivery-count", 0))
+                return Delivery(endpoint, _body(message), count, _Tag(self._epoch, number))
+        return None
+
+
+def _body(message: Any) -> bytes:
+    body = message.body
+    return body if isinstance(body, bytes) else bytes(body)

@@ -1,0 +1,230 @@
+"""How deliveries come out of streams: new ones in batches, those that were left behind one at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import redis
+
+from sagabus.link import Command, Link, Script, as_error
+from sagabus.transport import Delivery, Exchanged, Parcel
+from transports.redis_sender import Sender, Tag
+from transports.redis_topology import GROUP, Topology, TopologyStore, make_groups
+
+_CLAIM: Final = Script.beside("transports", "claim.lua")
+_TIDY: Final = Script.beside("transports", "tidy.lua")
+_GIVEN_BACK_MS: Final = 86_400_000  # older than any claim time: whoever looks next takes it over
+_FORGET_CONSUMER_MS: Final = 3_600_000
+_TIDY_EVERY_S: Final = 600.0
+_CLUSTER_POLL_S: Final = (0.004, 0.008, 0.016, 0.032, 0.064)
+
+
+class _Look(NamedTuple):
+    """A search for deliveries that were left behind.
+
+    Attributes:
+        which: "own": those of this consumer's earlier life; "idle": those that nobody has touched for the claim time.
+        after: stream -> the last id that was looked at.
+    """
+
+    which: str
+    after: dict[str, str]
+
+
+class StreamsReceiver:
+    """One consumer of the streams of some endpoints; see `sagabus.transport.Receiver`.
+
+    A batch has at most as many deliveries as were asked for, or one a stream where there are more streams than that.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        topologies: TopologyStore,
+        sender: Sender,
+        endpoints: Sequence[str],
+        consumer: str,
+        claim_s: float,
+    ) -> None:
+        self._link = link
+        self._topologies = topologies
+        self._sender = sender
+        self._endpoints = tuple(endpoints)
+        self._consumer = consumer
+        self._claim_s = claim_s
+        self._queue_of: dict[str, str] = {}
+        self._streams: deque[str] = deque()
+        self._learn_streams(topologies.cached)
+        self._unacked: set[Tag] = set()
+        self._kept: list[Delivery] = []
+        # Where to look for what was left behind, before anything new is read.
+        self._looks: deque[_Look] = deque()
+        self._look_for("own")
+        self._claim_at = 0.0
+        self._tidy_at = 0.0
+
+    def receive(self, limit: int, wait_s: float) -> list[Delivery]:
+        """Return up to *limit* deliveries; see `Receiver.receive`."""
+        return self.exchange((), (), (), limit, wait_s).deliveries
+
+    def exchange(
+        self,
+        parcels: Sequence[Parcel],
+        done: Sequence[Delivery],
+        also: Sequence[Command],
+        limit: int,
+        wait_s: float,
+        *,
+        force: bool = False,
+    ) -> Exchanged:
+        """Send, run *also*, ack and receive; see `Receiver.exchange`.
+
+        Where a reply was lost on the way the whole write is made again: its parcels may be sent twice, with equal ids.
+        """
+        started_at = time.monotonic()
+        asking, block_s = self._ask(limit, wait_s, polls=0) if limit and not self._kept else ([], 0.0)
+        refused, replies, error = self._sender.settle(parcels, done, also, asking, force=force, wait_s=block_s)
+        if error is not None:
+            # What was read with the write that failed waits for the next call.
+            self._kept = (self._hear(asking, replies) or []) if asking else self._kept
+            self._unacked.update(delivery.tag for delivery in self._kept)
+            raise error
+        if not refused:
+            self._unacked.difference_update(delivery.tag for delivery in done)
+        if self._kept or not limit:
+            deliveries, self._kept = self._kept[:limit], self._kept[limit:]
+            return Exchanged(refused, deliveries)
+        polls = 0
+        while True:
+            looked = bool(self._looks)
+            heard = self._hear(asking, replies)
+            left_s = 0.0 if refused else max(started_at + wait_s - time.monotonic(), 0.0)
+            # What was left behind comes before anything new, so a look that found nothing is followed by a read.
+            if heard or (left_s == 0.0 and not looked and heard is not None):
+                break
+            polls += 1
+            asking, block_s = self._ask(limit, left_s, polls)
+            replies = self._link.try_round(asking, wait_s=block_s)
+        self._unacked.update(delivery.tag for delivery in heard)
+        return Exchanged(refused, heard)
+
+    def hold(self, deliveries: Sequence[Delivery]) -> None:
+        """Renew the claim on *deliveries*; any thread may call it. Delivery counts stay as they are."""
+        self._claim_for_me((delivery.tag for delivery in (*deliveries, *self._kept)), 0)
+
+    def close(self) -> None:
+        """Give back what was not acked: whoever looks for claims next finds it, a new receiver at once."""
+        self._claim_for_me(self._unacked, _GIVEN_BACK_MS)
+        self._unacked.clear()
+
+    def _claim_for_me(self, tags: Iterable[Tag], idle_ms: int) -> None:
+        by_stream: dict[str, list[bytes]] = {}
+        for tag in tags:
+            by_stream.setdefault(tag.stream, []).append(tag.id)
+        commands = [
+            Command(("XCLAIM", stream, GROUP, self._consumer, 0, *ids, "IDLE", idle_ms, "JUSTID"), stream)
+            for stream, ids in by_stream.items()
+        ]
+        if not commands:
+            return
+        for command, reply in zip(commands, self._link.try_round(commands), strict=True):
+            # No group: the stream was deleted, and its deliveries with it.
+            if isinstance(reply, redis.ResponseError) and not _is_gone(reply):
+                raise as_error(command, reply)
+
+    # -- what to ask for ------------------------------------------------------------------------------------------
+
+    def _ask(self, limit: int, wait_s: float, polls: int) -> tuple[list[Command], float]:
+        """Return what to ask next, and for how many seconds that may block."""
+        now = time.monotonic()
+        if not self._looks and now >= self._claim_at:
+            self._learn_streams(self._topologies.refresh())
+            self._tidy(now)
+            self._look_for("idle")
+            self._claim_at = now + self._claim_s / 3
+        if self._looks:
+            look = self._looks[0]
+            idle_ms = max(1, int(self._claim_s * 1000))
+            return [_CLAIM.call(list(look.after), [self._consumer, look.which, idle_ms, *look.after.values()])], 0.0
+        # Nobody tells us when a claim runs out: wake up and look.
+        block_s = min(wait_s, max(self._claim_at - now, 0.001))
+        count = max(1, limit // len(self._streams))
+        self._streams.rotate(-1)
+        if not self._link.is_cluster:
+            return [self._read(self._streams, count, block_s)], block_s
+        if len(self._streams) > 1:
+            # Slots are read one by one, so only one stream, in turn, can be waited for: the others are polled.
+            block_s = min(block_s, _CLUSTER_POLL_S[min(polls, len(_CLUSTER_POLL_S)) - 1]) if polls else 0.0
+        *polled, waited = self._streams
+        return [*(self._read([s], count, 0.0) for s in polled), self._read([waited], count, block_s)], block_s
+
+    def _read(self, streams: Collection[str], count: int, block_s: float) -> Command:
+        block = ("BLOCK", max(1, int(block_s * 1000))) if block_s > 0 else ()
+        args = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams)
+        return Command((*args, *[">"] * len(streams)), next(iter(streams)))
+
+    def _look_for(self, which: str) -> None:
+        """Look for what was left behind in all streams at once; slot by slot on a cluster."""
+        groups = [[stream] for stream in self._streams] if self._link.is_cluster else [list(self._streams)]
+        self._looks.extend(_Look(which, dict.fromkeys(streams, "-")) for streams in groups)
+
+    def _tidy(self, now: float) -> None:
+        if now < self._tidy_at:
+            return
+        self._tidy_at = now + _TIDY_EVERY_S
+        commands = [_TIDY.call([stream], [_FORGET_CONSUMER_MS]) for stream in self._streams]
+        for command, reply in zip(commands, self._link.try_round(commands), strict=True):
+            if isinstance(reply, redis.ResponseError) and not _is_gone(reply):
+                raise as_error(command, reply)
+
+    def _learn_streams(self, topology: Topology) -> None:
+        # After a flush, an endpoint is unknown until the process that declared it sees to that.
+        queue_of = {
+            stream: name
+            for name in self._endpoints
+            for stream in (
+                topology.endpoints[name].streams
+                if name in topology.endpoints
+                else [known for known, owner in self._queue_of.items() if owner == name]
+            )
+        }
+        if queue_of != self._queue_of:
+            self._queue_of, self._streams = queue_of, deque(queue_of)
+
+    # -- what came ------------------------------------------------------------------------------------------------
+
+    def _hear(self, asked: Sequence[Command], replies: Sequence[Any]) -> list[Delivery] | None:
+        """Return what *replies* deliver; None where a group had to be made again, and was."""
+        for command, reply in zip(asked, replies, strict=True):
+            if isinstance(reply, redis.ResponseError):
+                if not _is_gone(reply):
+                    raise as_error(command, reply)
+                self._learn_streams(self._topologies.refresh())
+                make_groups(self._link, self._streams)
+                return None
+        if not self._looks:
+            return [delivery for reply in replies for delivery in self._batch(reply)]
+        look, found = self._looks[0], replies[0]
+        if not found:
+            self._looks.popleft()
+            return []
+        stream = list(look.after)[found[0] - 1]
+        if look.which == "own":
+            look.after[stream] = found[1].decode()
+        return [Delivery(self._queue_of[stream], found[2], found[3], Tag(stream, found[1]))]
+
+    def _batch(self, reply: Any) -> list[Delivery]:
+        return [
+            Delivery(self._queue_of[stream], fields[1], 1, Tag(stream, id))
+            for key, entries in reply or ()
+            for stream in (key.decode(),)
+            for id, fields in entries
+        ]
+
+
+def _is_gone(error: redis.ResponseError) -> bool:
+    """Say whether *error* is about a stream or group that somebody deleted."""
+    return str(error).startswith(("NOGROUP", "UNBLOCKED", "no such key", "ERR no such key"))
