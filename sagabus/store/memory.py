@@ -88,7 +88,7 @@ class MemoryStore:
             if noting:
                 self.note(noting)
             now = self._now_ms()
-            return [self._snapshot(want, now) for want in wants]
+            return [take_snapshot(self._record(want.key, now), want, now) for want in wants]
 
     def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
         with self._lock:
@@ -129,23 +129,6 @@ class MemoryStore:
             del self._records[key]
             return None
         return record
-
-    def _snapshot(self, want: Want, now: int) -> Snapshot:
-        record = self._record(want.key, now)
-        if record is None:
-            return Snapshot(want.key, now)
-        return Snapshot(
-            key=want.key,
-            now_ms=now,
-            lifecycle=Lifecycle.COMPLETED if record.completed else Lifecycle.LIVE,
-            life=record.life,
-            clock=dict(record.versions.clock),
-            versions=tuple(record.versions.live[dot] for dot in sort_dots(record.versions.live)),
-            consumed={id_: record.outbox.get(id_, b"") for id_ in want.ids if id_ in record.consumed},
-            timers=dict(record.timers),
-            pending_merge=record.pending_merge,
-            starter=record.starter,
-        )
 
     # -- timers and dead letters ---------------------------------------------------------------------------------
 
@@ -189,6 +172,24 @@ class MemoryStore:
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------
+
+
+def take_snapshot(record: Record | None, want: Want, now_ms: int) -> Snapshot:
+    """Return what a load of *record* says; None is a saga that is absent. Pure."""
+    if record is None:
+        return Snapshot(want.key, now_ms)
+    return Snapshot(
+        key=want.key,
+        now_ms=now_ms,
+        lifecycle=Lifecycle.COMPLETED if record.completed else Lifecycle.LIVE,
+        life=record.life,
+        clock=dict(record.versions.clock),
+        versions=tuple(record.versions.live[dot] for dot in sort_dots(record.versions.live)),
+        consumed={id_: record.outbox.get(id_, b"") for id_ in want.ids if id_ in record.consumed},
+        timers=dict(record.timers),
+        pending_merge=record.pending_merge,
+        starter=record.starter,
+    )
 
 
 def apply_commit(
