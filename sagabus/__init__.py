@@ -1,11 +1,8 @@
-"""A message-bus runtime for sagas whose state may fork and is merged."""
+"""A message-bus runtime for sagas whose state may fork and is merged; each name is imported on first use."""
 
-from sagabus.bus import Bus
-from sagabus.consumer import Context
-from sagabus.endpoint import Endpoint, RetryPolicy
-from sagabus.errors import SagabusError, UnmergeableStateError
-from sagabus.messages import MergeSagaState, message
-from sagabus.saga import Saga, handles, starts
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
 
 __version__ = "0.1.0"
 
@@ -22,3 +19,36 @@ __all__ = [
     "message",
     "starts",
 ]
+
+if TYPE_CHECKING:
+    from sagabus.bus import Bus
+    from sagabus.consumer import Context
+    from sagabus.endpoint import Endpoint, RetryPolicy
+    from sagabus.errors import SagabusError, UnmergeableStateError
+    from sagabus.messages import MergeSagaState, message
+    from sagabus.saga import Saga, handles, starts
+else:
+    # Out of a type checker's sight, so that a name that is not there stays an error.
+    _HOMES: Final = {
+        "Bus": "sagabus.bus",
+        "Context": "sagabus.consumer",
+        "Endpoint": "sagabus.endpoint",
+        "MergeSagaState": "sagabus.messages",
+        "RetryPolicy": "sagabus.endpoint",
+        "Saga": "sagabus.saga",
+        "SagabusError": "sagabus.errors",
+        "UnmergeableStateError": "sagabus.errors",
+        "handles": "sagabus.saga",
+        "message": "sagabus.messages",
+        "starts": "sagabus.saga",
+    }
+
+    def __getattr__(name: str) -> Any:
+        import importlib
+
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
