@@ -25,6 +25,7 @@ OPEN_CHECKS: Final = 400
 _START_TIMEOUT_S: Final = 60.0
 _DRAIN_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.02
+_ROLL_EVERY_S: Final = 0.1
 _QUIET_POLLS: Final = 3
 
 Progress = Callable[[int], None]
@@ -43,7 +44,8 @@ class Plan:
         applicants: who comes, in order.
         processes: how many worker processes.
         seed: of the bureaus' scores and latencies, and of who is killed.
-        kill_every_s: kill a random worker with SIGKILL that often, in seconds; 0 for never.
+        kill_every_s: kill a random worker with SIGKILL that often, in seconds, or as soon after as its predecessor has
+            been replaced and works; 0 for never.
         patience_s: give up when no decision has come for so long.
         store, transport: URLs; None for what the environment says.
     """
@@ -162,7 +164,11 @@ class Office:
     def _kill_somebody(self) -> None:
         if not self.plan.kill_every_s or time.monotonic() < self._next_kill_at:
             return
-        self._next_kill_at += self.plan.kill_every_s
+        if self._rollcall.missing(self.supervisor.pids):
+            # Killed before it has begun, a worker would teach nothing, and the others would have nobody to race with.
+            self._next_kill_at = time.monotonic() + _ROLL_EVERY_S
+            return
+        self._next_kill_at = time.monotonic() + self.plan.kill_every_s
         if self.supervisor.kill(self._random.randrange(self.plan.processes)) is not None:
             self.kills += 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -57,14 +57,18 @@ class Rollcall:
         with self._lock:
             self._pids.add(m.pid)
 
+    def missing(self, pids: Iterable[int]) -> set[int]:
+        """Return those of *pids* that have not answered yet, and call them."""
+        with self._lock:
+            missing = set(pids) - self._pids
+        if missing:
+            with suppress(UnknownEndpointError):  # as long as no worker has come as far as declaring it
+                self._bus.send_many([CallRoll()] * len(missing), to=ROLLCALL, reply_to=_ANSWERS)
+        return missing
+
     def wait_for(self, pids: Callable[[], list[int]], timeout_s: float) -> set[int]:
         """Call until all of *pids* have answered, for up to *timeout_s* seconds; return those that have not."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            with self._lock:
-                missing = set(pids()) - self._pids
-            if not missing or time.monotonic() > deadline:
-                return missing
-            with suppress(UnknownEndpointError):  # as long as no worker has come as far as declaring it
-                self._bus.send_many([CallRoll()] * len(missing), to=ROLLCALL, reply_to=_ANSWERS)
+        while (missing := self.missing(pids())) and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
+        return missing

@@ -71,11 +71,13 @@ def test_credit_check_with_racing_workers_decides_everybody_once(tmp_path: Path,
 
 
 def test_credit_check_while_workers_are_killed_decides_everybody_once(tmp_path: Path, valkey_url: str) -> None:
-    """A worker is killed with SIGKILL twice a second; nothing is lost, doubled or contradicted."""
+    """Workers are killed with SIGKILL again and again; nothing is lost, doubled or contradicted."""
     run = credit_check(
-        tmp_path, "--applicants", "1000", "--processes", "2", "--kill-every", "0.5", "--store", valkey_url
+        tmp_path, "--applicants", "1000", "--processes", "2", "--kill-every", "0.1", "--store", valkey_url
     )
-    check_ended_well(run, 1000)
+    last = run.stdout.splitlines()[-1] if run.stdout else ""
+    assert last.startswith("applicants=1000 decided=1000 lost=0 twice=0 contradictory=0 "), run.stderr
+    assert run.returncode == 0, run.stderr
     killed = re.search(r"workers killed\D+(\d+)", run.stdout)
     assert killed
     assert int(killed[1]) > 0, "nobody was killed: the run was over too soon to show anything"
