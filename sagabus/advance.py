@@ -189,6 +189,7 @@ class _Run:
             fired={m.envelope.timer: m.id for m in handled if m.envelope.timer},
             starter=starter,
             messages=tuple(m.envelope for m in handled),
+            loaded_ms=snapshot.now_ms,
             limits=definition.limits,
             leftover=tuple(batch[len(handled) :]),
         )
@@ -368,6 +369,7 @@ def _late(definition: SagaDefinition, snapshot: Snapshot, plan: Plan) -> Commit:
         facts=Half(outgoing=outgoing),
         late=True,
         messages=tuple(m.envelope for m in handled),
+        loaded_ms=snapshot.now_ms,
         limits=definition.limits,
         failures=tuple(failures),
         stale=plan.stale,

@@ -20,14 +20,14 @@ Upcast = Callable[[dict[str, Any], int], dict[str, Any]]
 """(body as plain data, the version it was written with) -> body of the current version."""
 
 MAX_DEPTH: Final = 64
-_json_encoder: Final = msgspec.json.Encoder()
+_json_encoder: Final = msgspec.json.Encoder(order="deterministic")
 _state_encoder: Final = msgspec.msgpack.Encoder(order="deterministic")
 _plain_json: Final = msgspec.json.Decoder()
 _plain_state: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 
 def encode_body(message: object) -> bytes:
-    """Return *message*, an attrs instance, as JSON."""
+    """Return *message*, an attrs instance, as JSON. Equal messages give equal bytes: mappings and sets are sorted."""
     return _json_encoder.encode(message)
 
 

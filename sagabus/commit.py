@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
@@ -12,6 +12,9 @@ from sagabus.definition import Limits
 from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.outgoing import Outgoing
 from sagabus.versions import Dot, VersionVector
+
+if TYPE_CHECKING:
+    from sagabus.digest import HalfDigest
 
 
 class Lifecycle(enum.Enum):
@@ -126,6 +129,7 @@ class Commit:
         fired: name -> message id of timers among the messages.
         starter: who started the saga; empty where that is known already.
         messages: the envelopes of `ids`, for history.
+        loaded_ms: the store's time when what the run read was loaded, for history; 0 where nobody says.
         limits: what the record keeps.
 
         failures: messages whose handlers raised; not consumed.
@@ -151,6 +155,7 @@ class Commit:
     fired: Mapping[str, str] = field(factory=dict)
     starter: bytes = b""
     messages: tuple[Envelope, ...] = ()
+    loaded_ms: int = 0
     limits: Limits = field(factory=Limits)
 
     failures: tuple[Failure, ...] = ()
@@ -211,6 +216,9 @@ class HistoryEntry:
         completed: whether it ended the saga.
         dropped_decision: whether a decision was taken and dropped because the commit forked.
         life: of which life.
+        loaded_ms: when what it was computed from was loaded, store's clock; 0 in entries of an older sagabus.
+        facts: what the message handlers came out as; None in such entries, and outside of a store.
+        decision: what `decide()` came out as, dropped or not; None where it changed nothing and asked for nothing.
     """
 
     dot: Dot | None
@@ -222,6 +230,9 @@ class HistoryEntry:
     completed: bool
     dropped_decision: bool
     life: int
+    loaded_ms: int = 0
+    facts: HalfDigest | None = None
+    decision: HalfDigest | None = None
 
 
 def sort_dots(dots: Any) -> tuple[Dot, ...]:

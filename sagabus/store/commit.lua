@@ -7,7 +7,7 @@
 --                      p<dot>: the state it was computed from; s: who started it; t<name>: the id of a timer
 --   zset    {saga}:i   consumed message id -> when, ms
 --   hash    {saga}:o   outbox: consumed message id -> lines not yet dispatched
---   list    {saga}:h   history, oldest first: MessagePack arrays, see redis.py
+--   list    {saga}:h   history, oldest first: MessagePack arrays, see layout.py
 -- ARGV[1]   the actor: of the primary that this runs on
 -- ARGV      for each saga fifteen values, then its ids:
 --   1 flags            B begins a life, L late, C completes, S must settle, N no version, D has a decision, P has a parent

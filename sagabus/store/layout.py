@@ -24,6 +24,7 @@ from sagabus.commit import (
     Want,
     sort_dots,
 )
+from sagabus.digest import HalfDigest, digests
 from sagabus.envelope import SagaKey, decode, encode
 from sagabus.errors import CodecError
 from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
@@ -45,12 +46,15 @@ class _Meta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class _Trace(msgspec.Struct, array_like=True, frozen=True):
-    """The tail of a history entry: what the runtime knows of it."""
+    """The tail of a history entry: what the runtime knows of it. Entries of older versions end with the messages."""
 
     parents: list[str | int]
     by: str
     life: int
     messages: list[bytes]
+    loaded_ms: int = 0
+    facts: HalfDigest | None = None
+    decision: HalfDigest | None = None
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -155,9 +159,8 @@ def commit_args(commit: Commit, by: str) -> list[Any]:
     """Return the arguments of commit.lua for one saga, after the actor."""
     facts, decision = commit.facts, commit.decision
     last = commit.ids[-1]
-    trace = _Trace(
-        flat_dots(commit.parents), by, commit.life, [encode(m, max_bytes=sys.maxsize) for m in commit.messages]
-    )
+    messages = [encode(m, max_bytes=sys.maxsize) for m in commit.messages]
+    trace = _Trace(flat_dots(commit.parents), by, commit.life, messages, commit.loaded_ms, *digests(commit))
     limits = commit.limits
     args: list[Any] = [
         _flags(commit),
@@ -243,4 +246,7 @@ def history_entry(data: bytes) -> HistoryEntry:
         completed=entry.completed,
         dropped_decision=entry.dropped_decision,
         life=trace.life,
+        loaded_ms=trace.loaded_ms,
+        facts=trace.facts,
+        decision=trace.decision,
     )

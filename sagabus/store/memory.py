@@ -21,6 +21,7 @@ from sagabus.commit import (
     Want,
     sort_dots,
 )
+from sagabus.digest import digests
 from sagabus.envelope import SagaKey
 from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
@@ -98,6 +99,8 @@ class MemoryStore:
                 record = self._record(commit.key, now)
                 result, after = apply_commit(record, commit, actor=self.actor, now_ms=now, by=by)
                 if after is not None:
+                    facts, decision = digests(commit)
+                    after.history[-1] = evolve(after.history[-1], facts=facts, decision=decision)
                     self._records[commit.key] = after
                 results.append(result)
             return results
@@ -196,6 +199,8 @@ def apply_commit(
     record: Record | None, commit: Commit, *, actor: str, now_ms: int, by: str
 ) -> tuple[Result, Record | None]:
     """Return what becomes of *commit* on *record*, and the record after it; None where nothing changes. Pure.
+
+    Its history has no digests; the store adds them, for those who look at histories.
 
     The order of the tests is that of the commit rules; each comment has the rule's number.
     """
@@ -325,7 +330,8 @@ def _consume(
 def _remember(record: Record, commit: Commit, outcome: Outcome, dot: Dot | None, now_ms: int, by: str) -> None:
     dropped = outcome is Outcome.FORKED and commit.decision is not None
     completed = record.completed and outcome is not Outcome.LATE
-    record.history.append(
-        HistoryEntry(dot, outcome, now_ms, commit.parents, by, commit.messages, completed, dropped, commit.life)
+    entry = HistoryEntry(
+        dot, outcome, now_ms, commit.parents, by, commit.messages, completed, dropped, commit.life, commit.loaded_ms
     )
+    record.history.append(entry)
     del record.history[: -commit.limits.history]

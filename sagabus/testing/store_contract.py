@@ -20,6 +20,7 @@ from attrs import evolve
 
 from sagabus.commit import Commit, Half, Lifecycle, Outcome, Result, Snapshot, Want
 from sagabus.definition import Limits
+from sagabus.digest import EffectDigest, HalfDigest, hashed
 from sagabus.envelope import Envelope, SagaKey
 from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled, Store
@@ -59,6 +60,7 @@ def writing(snapshot: Snapshot, state: bytes | None, *ids: str, **changes: Any) 
         facts=Half(state),
         starter=b"started by " + ids[0].encode() if begins else b"",
         messages=tuple(envelope(id_) for id_ in ids),
+        loaded_ms=snapshot.now_ms,
     )
     return evolve(commit, **changes)
 
@@ -72,6 +74,7 @@ def late(snapshot: Snapshot, *ids: str, **changes: Any) -> Commit:
         context=dict(snapshot.clock),
         late=True,
         messages=tuple(envelope(id_) for id_ in ids),
+        loaded_ms=snapshot.now_ms,
     )
     return evolve(commit, **changes)
 
@@ -720,6 +723,29 @@ class StoreContract:
         assert merged == read(store).versions[0].dot
         assert [e.at_ms for e in history] == sorted(e.at_ms for e in history)
         assert before - 1000 < history[0].at_ms <= read(store).now_ms
+
+    def test_history_has_what_each_commit_came_out_as(self, store: Store) -> None:
+        """Each entry keeps when its snapshot was loaded, and digests of facts and decision; a dropped one, too."""
+        base = started(store)
+        put(store, writing(base, b"left", "l"))
+        fork = writing(
+            base,
+            b"right",
+            "r",
+            facts=Half(b"right", {"r": sent("o")}, cancelled=("reminder",)),
+            decision=Half(b"decided", {"r": sent("d", kind=OutgoingKind.EVENT)}),
+            completes=True,
+        )
+        assert put(store, fork).outcome is Outcome.FORKED
+        put(store, late(read(store), "late", life=7, facts=Half(outgoing={"late": sent("sorry")})))
+        start, _, forked, too_late = store.history(KEY)
+        assert (start.facts, start.decision) == (HalfDigest(hashed(b"s0")), None)
+        assert (forked.loaded_ms, forked.dropped_decision) == (base.now_ms, True)
+        command = EffectDigest(OutgoingKind.COMMAND, "equifax", "", hashed(b"{}"))
+        assert forked.facts == HalfDigest(hashed(b"right"), (command, EffectDigest(None, "reminder")))
+        event = EffectDigest(OutgoingKind.EVENT, "equifax", "", hashed(b"{}"))
+        assert forked.decision == HalfDigest(hashed(b"decided"), (event,), completes=True)
+        assert (too_late.facts, too_late.decision) == (HalfDigest(b"", (command,)), None)
 
     def test_history_is_capped_at_its_limit(self, store: Store) -> None:
         """Only the last entries stay; those keep their parents."""

@@ -348,6 +348,7 @@ def test_golden_history_stays_readable(golden: Any, golden_store: RedisStore) ->
         (Dot(actor, 3), Outcome.FORKED, (Dot(actor, 1),), "w2", ["q", "r"], False, True, 1),
     ]
     assert all(entry.at_ms > 1_600_000_000_000 for entry in history)
+    assert {(entry.loaded_ms, entry.facts, entry.decision) for entry in history} == {(0, None, None)}
     ended = golden_store.history(SagaKey("CreditCheck", ""))
     assert [(*summary(entry)[:2], entry.completed) for entry in ended] == [
         (Dot(actor, 1), Outcome.STORED, False),
