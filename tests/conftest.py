@@ -22,6 +22,9 @@ settings.register_profile("quick", parent=_COMMON, max_examples=100, derandomize
 settings.register_profile("long", parent=_COMMON, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+# The tests of the pytest plugin run pytest.
+pytest_plugins = ["pytester"]
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs so, and programs inherit it: those that the tests interrupt would never notice.
     signal.signal(signal.SIGINT, signal.default_int_handler)
