@@ -86,6 +86,7 @@ class TakesNewest(Saga[NewestSaid], key="order", merger=fieldwise(NewestSaid)):
 ARGUMENTS = {
     "start": [FindAddress("7")],
     "messages": [AddressReported("7", "shop", "Old Road 1", 2019), AddressReported("7", "bank", "New Street 2", 2024)],
+    "outcomes": [(ShipTo("7", "New Street 2"),)],
 }
 BROKEN = Exhibit("The last writer wins, in the order of arrival", TakesLastArrival, ARGUMENTS, ("outcome",))
 MENDED = Exhibit("The latest fact wins, in any order of arrival", TakesNewest, ARGUMENTS)
