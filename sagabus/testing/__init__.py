@@ -6,18 +6,45 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from sagabus.testing.exploration import Exploration as Exploration
+    from sagabus.testing.exploration import ExplorationError as ExplorationError
+    from sagabus.testing.exploration import explore as explore
+    from sagabus.testing.harness import SagaHarness as SagaHarness
+    from sagabus.testing.merger_check import MergerError as MergerError
+    from sagabus.testing.merger_check import check_merger as check_merger
+    from sagabus.testing.simulator.moment import Moment as Moment
     from sagabus.testing.store_contract import StoreContract as StoreContract
+    from sagabus.testing.strategies import states_of as states_of
     from sagabus.testing.transport_contract import TransportContract as TransportContract
 
 _HOMES: Final = {
-    "StoreContract": "sagabus.testing.store_contract",
-    "TransportContract": "sagabus.testing.transport_contract",
+    "Exploration": "exploration",
+    "ExplorationError": "exploration",
+    "MergerError": "merger_check",
+    "Moment": "simulator.moment",
+    "SagaHarness": "harness",
+    "StoreContract": "store_contract",
+    "TransportContract": "transport_contract",
+    "check_merger": "merger_check",
+    "explore": "exploration",
+    "states_of": "strategies",
 }
 
-__all__ = ["StoreContract", "TransportContract"]
+__all__ = [
+    "Exploration",
+    "ExplorationError",
+    "MergerError",
+    "Moment",
+    "SagaHarness",
+    "StoreContract",
+    "TransportContract",
+    "check_merger",
+    "explore",
+    "states_of",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,309 @@
+"""`explore`: every order that a saga could meet, or many at random, and the shortest way to break it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from attrs import field, frozen
+
+from sagabus.errors import ConfigurationError
+from sagabus.testing.simulator.inquiry import Inquiry
+from sagabus.testing.simulator.moment import Messages, Moment
+from sagabus.testing.simulator.report import Failure, failure_of
+from sagabus.testing.simulator.sampling import Sampling
+from sagabus.testing.simulator.scene import Scene, Subject
+from sagabus.testing.simulator.schedule import schedule_of, token_of
+from sagabus.testing.simulator.search import Found, Search
+from sagabus.testing.simulator.telling import write_down
+from sagabus.testing.simulator.verdict import Expectations, Invariant
+from sagabus.testing.simulator.world import Budget, Settings
+
+Mode = Literal["auto", "exhaustive", "random"]
+_MAX_STATES: Final = 200_000
+_SHRINK_STATES: Final = 50_000
+
+
+class ExplorationError(AssertionError):
+    """A schedule breaks something. The text is the whole report.
+
+    Attributes:
+        failure: the schedule, and what it breaks.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.report)
+        self.failure = failure
+
+
+@frozen
+class Ending:
+    """One way in which schedules end.
+
+    Attributes:
+        schedules: how many end so; infinite where a schedule can go round in circles first.
+        example: the shortest of them, as a token for `replay=`.
+    """
+
+    schedules: float
+    example: str
+
+
+@frozen
+class Exploration:
+    """What `explore` has found.
+
+    Attributes:
+        failure: the shortest schedule that breaks something; None where all is well.
+        outcomes: outcome -> how many schedules end so, with an example.
+        states: how many different worlds were passed.
+        transitions: how many steps between them.
+        schedules: how many schedules there are, or were tried.
+        complete: whether there are no others.
+        mode: `exhaustive`, `random` or `replay`.
+        seed: of a random search; else None.
+    """
+
+    failure: Failure | None
+    outcomes: Mapping[Any, Ending]
+    states: int
+    transitions: int
+    schedules: float
+    complete: bool
+    mode: str
+    seed: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing was broken."""
+        return self.failure is None
+
+    def assert_ok(self) -> Exploration:
+        """Return this exploration.
+
+        Raises:
+            ExplorationError: something was broken; the text is the whole report.
+        """
+        if self.failure is not None:
+            raise ExplorationError(self.failure)
+        return self
+
+    def __str__(self) -> str:
+        many = "endless" if math.isinf(self.schedules) else f"{int(self.schedules):,}"
+        how = f"{self.mode}, seed {self.seed}" if self.seed is not None else self.mode
+        end = f"{self.failure.kind}" if self.failure else f"ok, {len(self.outcomes)} outcomes"
+        return f"{how}: {self.states:,} states, {self.transitions:,} transitions, {many} schedules: {end}"
+
+
+def explore(
+    subject: Subject,
+    *,
+    start: Sequence[Any] = (),
+    messages: Sequence[Any] = (),
+    workers: int = 2,
+    batch: int = 1,
+    duplicates: int = 0,
+    resends: int = 0,
+    timeouts: bool = True,
+    rollbacks: int = 0,
+    outcomes: Sequence[Any] | set[Any] | frozenset[Any] | None = None,
+    outcome: Callable[[Moment], Hashable] | None = None,
+    always: Sequence[Invariant] = (),
+    finally_: Sequence[Invariant] = (),
+    must_end: bool = True,
+    serial_merges: bool = True,
+    dead_letters: bool = False,
+    mode: Mode = "auto",
+    max_states: int | None = None,
+    runs: int = 2_000,
+    seed: int | None = None,
+    replay: str | None = None,
+) -> Exploration:
+    """Try the orders in which workers could handle *start* and *messages*, and say what breaks.
+
+    Each step is one of the runtime's own: a worker loads a saga and runs the functional core, or it commits what it has
+    in hand by the store's own rules. Checked in every schedule: a saga completes once, decides only when
+    settled, and is never stuck; no message's effect is lost; handlers are pure and mergers lawful; it ends as declared.
+
+    Args:
+        subject: a saga class, several, or a `Bus`, whose consumers then answer.
+        start, messages: in the queues from the beginning. One without a key goes to the saga that *start* began.
+        workers: how many may hold one saga at once.
+        batch: the most messages that one load takes: 1 or 2.
+        duplicates: how many deliveries happen once more, with the same message id.
+        resends: how many messages come again under a new id.
+        timeouts: whether a timer may fire at any time from when it is set, or never.
+        rollbacks: how often the store fails over and loses the last commit of a saga.
+        outcomes: the outcomes that are allowed. Without it, every schedule must end as it would without a race.
+        outcome: what a final moment amounts to; by default the decisions released.
+        always: invariants that hold after every commit: return False, or raise AssertionError, where they do not.
+        finally_: likewise, when nothing can happen any more.
+        must_end: whether every saga that has started must have completed then.
+        serial_merges: whether a settled state must be one that handling its messages in some order gives.
+        dead_letters: whether messages may end as dead letters.
+        mode: `exhaustive`, `random`, or `auto`: exhaustive while it fits *max_states*, then random.
+        max_states: how many states an exhaustive search may find; 200,000, or as pytest's `--saga-states` says.
+        runs: how many schedules a random search tries.
+        seed: of a random search; 0, or as pytest's `--saga-seed` says.
+        replay: a token from a report: play that schedule only. Steps that cannot be taken any more are passed over.
+
+    Raises:
+        ConfigurationError: the arguments do not fit together, or a message is for nobody; the text says the mend.
+        ExplorationError: by `assert_ok` of what is returned.
+    """
+    call = {name: value for name, value in locals().items() if name not in ("subject", "replay")}
+    _check(workers, batch, duplicates, resends, rollbacks, mode, runs)
+    inquiry = Inquiry(
+        Scene.of(subject),
+        tuple(start),
+        tuple(messages),
+        Settings(workers, batch, Budget(duplicates, resends, rollbacks), timeouts, serial_merges),
+        Expectations(
+            tuple(always),
+            tuple(finally_),
+            outcome,
+            None
+            if outcomes is None
+            else tuple(Messages(o) if isinstance(o, list | tuple) and outcome is None else o for o in outcomes),
+            must_end,
+            dead_letters,
+            timeouts,
+        ),
+    )
+    reporter = _Reporter(subject, {name: value for name, value in call.items() if value != _DEFAULTS.get(name)})
+    if replay is not None:
+        return _replayed(inquiry, replay, reporter)
+    limit = max_states or _MAX_STATES
+    if mode != "random":
+        found = _searched(inquiry, limit, reporter)
+        if found.complete or found.failure is not None or mode == "exhaustive":
+            return found
+    return _sampled(inquiry, runs, seed or 0, limit, reporter)
+
+
+_DEFAULTS: Final = dict(explore.__kwdefaults__ or {})
+
+
+def _check(workers: int, batch: int, duplicates: int, resends: int, rollbacks: int, mode: str, runs: int) -> None:
+    if workers < 1 or runs < 1 or min(duplicates, resends, rollbacks) < 0:
+        raise ConfigurationError("workers and runs are at least 1, duplicates, resends and rollbacks at least 0")
+    if batch not in (1, 2):
+        raise ConfigurationError(
+            f"batch={batch} is not explored: loads take one message or two; say batch=1 or batch=2"
+        )
+    if mode not in ("auto", "exhaustive", "random"):
+        raise ConfigurationError(f"mode {mode!r} is none of auto, exhaustive, random")
+
+
+# -- the three ways --------------------------------------------------------------------------------------------------
+
+
+def _searched(inquiry: Inquiry, limit: int, reporter: _Reporter) -> Exploration:
+    inquiry, search = inquiry.search(limit)
+    how = f"the shortest schedule that shows it, of {search.states:,} states looked at"
+    failure = None if search.failure is None else reporter.shrunk(inquiry, search.failure, limit, how)
+    return Exploration(
+        failure,
+        _endings(inquiry, search),
+        search.states,
+        search.transitions,
+        search.schedules,
+        search.complete,
+        "exhaustive",
+    )
+
+
+def _sampled(inquiry: Inquiry, runs: int, seed: int, limit: int, reporter: _Reporter) -> Exploration:
+    inquiry, sampling = inquiry.sample(runs, seed)
+    how = f"found at random by schedule {sampling.schedules:,} of seed {seed}, and made shorter"
+    failure = None if sampling.failure is None else reporter.shrunk(inquiry, sampling.failure, limit, how, exact=False)
+    return Exploration(
+        failure,
+        _endings(inquiry, sampling),
+        sampling.states,
+        sampling.transitions,
+        sampling.schedules,
+        False,
+        "random",
+        seed,
+    )
+
+
+def _replayed(inquiry: Inquiry, token: str, reporter: _Reporter) -> Exploration:
+    inquiry, found = inquiry.follow(schedule_of(token))
+    failure = None if found.fault is None else reporter.failure(inquiry, found, "the schedule that was asked for")
+    return Exploration(failure, {}, 0, len(found.events), 1, False, "replay")
+
+
+def _endings(inquiry: Inquiry, searched: Search | Sampling) -> dict[Any, Ending]:
+    ready = inquiry.ready()
+    return {
+        ending.outcome: Ending(ending.schedules, token_of(write_down(ready.worlds, ready.opening, ending.example)))
+        for ending in searched.endings
+    }
+
+
+@frozen
+class _Reporter:
+    """Turns what was found into what is shown.
+
+    Attributes:
+        subject: what was explored.
+        call: the arguments that are not defaults.
+    """
+
+    subject: Any
+    call: Mapping[str, Any] = field(factory=dict)
+
+    def failure(self, inquiry: Inquiry, found: Found, how: str) -> Failure:
+        """Return the report of a schedule."""
+        assert found.fault is not None
+        call = {**self.call, "start": list(inquiry.start), "messages": list(inquiry.messages)}
+        return failure_of(found.fault, inquiry.tell(found.events), call, self.subject, how)
+
+    def shrunk(self, inquiry: Inquiry, found: Found, limit: int, how: str, *, exact: bool = True) -> Failure:
+        """Return the report of the smallest case that fails alike: with fewer messages, by the shortest schedule.
+
+        A message is left out only where the others still do well without a race, so that what is shown is the race.
+
+        Args:
+            exact: whether *found* is the shortest schedule for the messages there are.
+        """
+        limit = min(limit, _SHRINK_STATES)
+        if not exact:
+            asked, search = inquiry.search(limit)
+            if search.failure is not None:
+                inquiry, found, exact = asked, search.failure, True
+        assert found.fault is not None
+        kind = found.fault.kind
+        place = 0
+        while place < len(inquiry.messages) and inquiry.plain()[1].fault is None:
+            smaller = inquiry.without(place)
+            if smaller.plain()[1].fault is not None:
+                place += 1
+                continue
+            asked, search = smaller.search(limit)
+            if search.failure is not None and search.failure.fault is not None and search.failure.fault.kind == kind:
+                inquiry, found, exact = asked, search.failure, True
+            else:
+                place += 1
+        if not exact:
+            found = _shorter(inquiry, found)
+        return self.failure(inquiry, found, how)
+
+
+def _shorter(inquiry: Inquiry, found: Found) -> Found:
+    """Return a schedule that fails alike, from which no single step can be left out."""
+    ready = inquiry.ready()
+    assert found.fault is not None
+    steps = list(write_down(ready.worlds, ready.opening, found.events))
+    place = len(steps) - 1
+    while place >= 0:
+        _, other = inquiry.follow(tuple(steps[:place] + steps[place + 1 :]), finish=False)
+        if other.fault is not None and other.fault.kind == found.fault.kind and len(other.events) < len(found.events):
+            found = other
+            steps = list(write_down(ready.worlds, ready.opening, found.events))
+            place = min(place, len(steps))
+        place -= 1
+    return found

@@ -1,0 +1,1 @@
+"""What `explore` stands on: every order a saga could meet, with the functional core and the memory store's rules."""

@@ -1,0 +1,183 @@
+"""An inquiry: one scene, its messages and what is expected, ready to be searched, sampled, replayed and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from attrs import evolve, field, frozen
+
+from sagabus.envelope import SagaKey
+from sagabus.store.memory import apply_commit
+from sagabus.testing.simulator.examiner import Examiner
+from sagabus.testing.simulator.mail import Mail
+from sagabus.testing.simulator.purity import ClockMattersError
+from sagabus.testing.simulator.sagas import Fault, Rules, SagaTables
+from sagabus.testing.simulator.sampling import MAX_STEPS, Sampling
+from sagabus.testing.simulator.scene import Scene
+from sagabus.testing.simulator.schedule import Schedule
+from sagabus.testing.simulator.search import Found, Progress, Search
+from sagabus.testing.simulator.serial import SerialOrders
+from sagabus.testing.simulator.stage import Stage
+from sagabus.testing.simulator.telling import Teller, Told, step_of
+from sagabus.testing.simulator.verdict import Expectations, Judge
+from sagabus.testing.simulator.world import Commit, Event, Settings, World, Worlds
+
+T = TypeVar("T")
+
+
+@frozen(eq=False)
+class _Ready:
+    worlds: Worlds
+    judge: Judge
+    opening: World
+
+
+@frozen(eq=False)
+class Inquiry:
+    """What is asked.
+
+    Attributes:
+        scene: who takes part.
+        start, messages: what is in the queues from the beginning.
+        settings: what may happen.
+        expectations: what must come of it.
+        rules: what the store does with a commit.
+        clocked: whether it is known that time matters.
+    """
+
+    scene: Scene
+    start: tuple[Any, ...]
+    messages: tuple[Any, ...]
+    settings: Settings
+    expectations: Expectations
+    rules: Rules = apply_commit
+    clocked: bool = False
+    _ready: list[_Ready] = field(factory=list, init=False)
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def search(self, max_states: int, progress: Progress | None = None) -> tuple[Inquiry, Search]:
+        """Return what an exhaustive search finds, and the inquiry that was really made: time may turn out to matter."""
+
+        def ask(inquiry: Inquiry) -> Search:
+            ready = inquiry.ready()
+            search = Search(ready.worlds, ready.judge)
+            search.run(ready.opening, max_states, progress)
+            return search
+
+        return self._asked(ask)
+
+    def sample(self, runs: int, seed: int, progress: Progress | None = None) -> tuple[Inquiry, Sampling]:
+        """Return what *runs* random schedules find; likewise."""
+
+        def ask(inquiry: Inquiry) -> Sampling:
+            ready = inquiry.ready()
+            sampling = Sampling(ready.worlds, ready.judge, seed)
+            sampling.run(ready.opening, runs, progress)
+            return sampling
+
+        return self._asked(ask)
+
+    def follow(self, schedule: Schedule, *, finish: bool = True) -> tuple[Inquiry, Found]:
+        """Return what comes of *schedule*: steps that cannot be taken are passed over; likewise.
+
+        Args:
+            finish: whether to go on to the end where it ends before.
+        """
+        return self._asked(lambda inquiry: inquiry._follow(schedule, finish))
+
+    def plain(self) -> tuple[Inquiry, Found]:
+        """Return what comes of handling one message after the other, in the order in which they were given."""
+        return self.follow(())
+
+    def tell(self, events: Sequence[Event]) -> Told:
+        """Return a schedule in words, having played it on a real store in memory."""
+        ready = self.ready()
+        return Teller(ready.worlds, self.scene, Stage.of(self.scene)).tell(ready.opening, events)
+
+    def without(self, place: int) -> Inquiry:
+        """Return the same inquiry without one of its messages."""
+        return evolve(self, messages=self.messages[:place] + self.messages[place + 1 :])
+
+    def ready(self) -> _Ready:
+        """Return worlds, judge and opening; made once."""
+        if not self._ready:
+            self._ready.append(self._prepare())
+        return self._ready[0]
+
+    # -- how -----------------------------------------------------------------------------------------------------
+
+    def _asked(self, ask: Callable[[Inquiry], T]) -> tuple[Inquiry, T]:
+        try:
+            return self, ask(self)
+        except ClockMattersError:
+            with_time = evolve(self, clocked=True)
+            return with_time, ask(with_time)
+
+    def _prepare(self) -> _Ready:
+        settings, scene = self.settings, self.scene
+        inputs = scene.inputs(self.start, self.messages)
+        exact = bool(settings.budget.duplicates or settings.budget.rollbacks)
+        mail = Mail(scene, exact=exact, clocked=self.clocked)
+
+        def table(key: SagaKey) -> SagaTables:
+            definition = scene.definitions[key.name]
+            examine = Examiner(definition, self.clocked).examine
+            return SagaTables(key, definition, mail, self.rules, examine, settings.budget.rollbacks)
+
+        worlds = Worlds(mail, settings, table, SerialOrders().check)
+        opening = worlds.opening(inputs)
+        first = next((key for given in inputs if given.starts for key in given.keys), None)
+        if first is None and worlds.tables:
+            first = worlds.tables[0].key
+        judge = Judge(worlds, self.expectations, first)
+        ready = _Ready(worlds, judge, opening)
+        if self.expectations.outcomes is None:
+            judge.baseline.extend(_plain_outcome(ready))
+        return ready
+
+    def _follow(self, schedule: Schedule, finish: bool) -> Found:
+        ready = self.ready()
+        worlds, world = ready.worlds, ready.opening
+        events: list[Event] = []
+        for step in schedule:
+            for event, after in worlds.events(world):
+                if step_of(worlds, world, event) == step:
+                    events.append(event)
+                    fault = after if isinstance(after, Fault) else ready.judge.now(after)
+                    if fault is not None or isinstance(after, Fault):
+                        return Found(tuple(events), fault)
+                    world = after
+                    break
+        more, end = _run_plain(ready, world) if finish else ((), world)
+        events += more
+        if isinstance(end, Fault):
+            return Found(tuple(events), end)
+        if not finish and next(worlds.events(end), None) is not None:
+            return Found(tuple(events), None)
+        fault = ready.judge.finally_(end) or ready.judge.other_outcome(ready.judge.outcome(end))
+        return Found(tuple(events), fault)
+
+
+def _run_plain(ready: _Ready, world: World) -> tuple[tuple[Event, ...], World | Fault]:
+    """Go on from *world* without a race: commit what is in hand, then load the first message; to the end."""
+    events: list[Event] = []
+    while len(events) < MAX_STEPS:
+        possible = list(ready.worlds.events(world))
+        if not possible:
+            return tuple(events), world
+        event, after = next((p for p in possible if isinstance(p[0], Commit)), possible[0])
+        events.append(event)
+        fault = after if isinstance(after, Fault) else ready.judge.now(after)
+        if fault is not None or isinstance(after, Fault):
+            assert fault is not None
+            return tuple(events), fault
+        world = after
+    return tuple(events), Fault("livelock", f"after {MAX_STEPS} steps it still goes on")
+
+
+def _plain_outcome(ready: _Ready) -> list[Any]:
+    """Return the outcome of handling one message after the other; none where that goes wrong."""
+    _, end = _run_plain(ready, ready.opening)
+    return [] if isinstance(end, Fault) else [ready.judge.outcome(end)]

@@ -1,0 +1,127 @@
+"""What invariants and outcomes look at: the sagas of one moment, and what has left them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from sagabus.commit import Lifecycle
+from sagabus.definition import definition_of
+from sagabus.envelope import SagaKey
+from sagabus.errors import HandlerMisuseError
+from sagabus.messages import type_of
+from sagabus.testing.simulator.world import World, Worlds
+
+
+class Messages(tuple[Any, ...]):
+    """Some messages, in no particular order. Equal to any sequence of equal ones, and hashable whatever they hold."""
+
+    __slots__ = ()
+
+    def _says(self) -> list[tuple[str, bytes]]:
+        return sorted((type_of(m).name, msgspec.json.encode(m, order="deterministic")) for m in self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, tuple | list):
+            return NotImplemented
+        return self._says() == Messages(other)._says()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._says()))
+
+    def __repr__(self) -> str:
+        return ", ".join(map(repr, self)) or "no decision"
+
+
+@frozen
+class Moment:
+    """The sagas of an exploration at one moment.
+
+    What it says without `saga(...)` is about the saga that the first start message began.
+
+    Attributes:
+        key: the saga that it is about.
+        states: the live states, in dot order; two or more are siblings. Of a completed saga its last; none of one that
+            has not started.
+        completed: whether it has completed.
+        decisions: what all decisions so far have released, of all sagas.
+        sent: what the facts so far have released to where nobody in the exploration listens.
+        dead: at the end: the messages that would be dead-lettered, each with the reason.
+    """
+
+    key: SagaKey | None
+    states: tuple[Any, ...]
+    completed: bool
+    decisions: Messages
+    sent: Messages
+    dead: tuple[tuple[Any, str], ...] = ()
+    _others: Mapping[SagaKey, tuple[tuple[Any, ...], bool]] = field(factory=dict, repr=False, eq=False)
+
+    @property
+    def started(self) -> bool:
+        """Return whether the saga has started."""
+        return bool(self.states)
+
+    @property
+    def state(self) -> Any:
+        """Return the one live state, or the last of a completed saga.
+
+        Raises:
+            HandlerMisuseError: it has siblings, or has not started.
+        """
+        if len(self.states) != 1:
+            raise HandlerMisuseError(
+                f"{self.key} has {len(self.states)} live states at this moment; look at moment.states, "
+                f"or check moment.completed first"
+            )
+        return self.states[0]
+
+    @property
+    def keys(self) -> tuple[SagaKey, ...]:
+        """Return all sagas that a message was sent to so far."""
+        return tuple(self._others)
+
+    def saga(self, which: str | type | SagaKey, id: str | None = None) -> Moment:
+        """Return this moment as seen by another saga: its key, `NAME/ID`, or its class or name and perhaps its id.
+
+        Raises:
+            HandlerMisuseError: there is none, or there are several.
+        """
+        found = list(self._matching(which, id))
+        if len(found) != 1:
+            known = ", ".join(map(str, self._others)) or "none"
+            raise HandlerMisuseError(f"{len(found)} sagas match {which!r}; there are {known}; write NAME/ID")
+        states, completed = self._others[found[0]]
+        return Moment(found[0], states, completed, self.decisions, self.sent, self.dead, self._others)
+
+    def _matching(self, which: str | type | SagaKey, id: str | None) -> Iterator[SagaKey]:
+        name = definition_of(which).name if isinstance(which, type) else str(which)
+        for key in self._others:
+            if (str(key) == name and id is None) or (key.name == name and id in (None, key.id)):
+                yield key
+
+
+def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[tuple[Any, str], ...] = ()) -> Moment:
+    """Return what users see of a world."""
+    others: dict[SagaKey, tuple[tuple[Any, ...], bool]] = {}
+    for cell, table in zip(world.cells, worlds.tables, strict=False):
+        states = tuple(table.definition.codec.decode(state) for state in table.states(cell.record))
+        others[table.key] = states, table.lifecycle(cell.record) is Lifecycle.COMPLETED
+    facts, decisions = worlds.left(world)
+    sketches = worlds.mail.sketches
+    states, completed = others.get(first, ((), False)) if first is not None else ((), False)
+    return Moment(
+        first,
+        states,
+        completed,
+        Messages(sketches[number].message for number in decisions),
+        Messages(sketches[number].message for number in facts),
+        dead,
+        others,
+    )

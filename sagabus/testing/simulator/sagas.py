@@ -1,0 +1,523 @@
+"""What can happen to one saga, worked out once for each thing that can be seen of it.
+
+`advance` and `apply_commit` are called for every step that was not taken before, on real records and commits. What is
+remembered is canonical: counters are dropped and versions renamed by their order, so that two histories that nobody
+could tell apart are one. Of what a load has seen, it is kept which of the versions that still count it covers, whether
+those it was computed from are live, and whether it has seen what a failover lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from attrs import evolve, field, frozen
+
+from sagabus.advance import advance
+from sagabus.commit import Commit, Half, Lifecycle, Outcome, Result, Snapshot, StoredVersion, Want, sort_dots
+from sagabus.definition import SagaDefinition
+from sagabus.envelope import Incoming, SagaKey
+from sagabus.messages import MERGE
+from sagabus.outgoing import posted_merge
+from sagabus.store.memory import Record, apply_commit, take_snapshot
+from sagabus.testing.simulator.mail import Mail, Sketch
+from sagabus.testing.simulator.scene import START_MS
+from sagabus.versions import Dot, VersionSet
+
+ABSENT: Final = 0
+"""The number of the record of a saga that is not there."""
+_LOST: Final = Dot("lost", 1)
+
+
+class Rules(Protocol):
+    """What a store does with a commit: `apply_commit`, or another one to be checked."""
+
+    def __call__(
+        self, record: Record | None, commit: Commit, *, actor: str, now_ms: int, by: str
+    ) -> tuple[Result, Record | None]:
+        """Return what becomes of *commit*, and the record after it."""
+        ...
+
+
+@frozen
+class Fault:
+    """Something that must not be.
+
+    Attributes:
+        kind: a stable word.
+        problem: what is wrong, for people.
+    """
+
+    kind: str
+    problem: str
+
+
+class Lost(NamedTuple):
+    """What a failover takes back: the record before a commit, and the items that the commit had consumed."""
+
+    record: Record | None
+    items: tuple[int, ...]
+    story: int
+
+
+@frozen(eq=False)
+class Kept:
+    """A record as it is remembered.
+
+    Attributes:
+        number: tells it from other records.
+        record: with its versions renamed; None for a saga that is absent.
+        past: what failovers may still lose, latest last.
+        dots: the versions that count, in dot order: those live now or in a past.
+        single: whether just one version is live.
+        ended: whether the saga has completed.
+    """
+
+    number: int
+    record: Record | None
+    past: tuple[Lost, ...]
+    dots: tuple[Dot, ...]
+    single: bool
+    ended: bool
+
+
+@frozen(eq=False)
+class Run:
+    """What one run asks of the store, whatever the versions that it was computed from are called.
+
+    Attributes:
+        number: tells it from other runs.
+        commit: as the functional core made it.
+        items: the messages that it consumes.
+        facts: what it sends with its facts, with the ids that they have in the commit.
+        decision: likewise with its decision.
+    """
+
+    number: int
+    commit: Commit
+    items: tuple[int, ...]
+    facts: tuple[tuple[str, Sketch], ...]
+    decision: tuple[tuple[str, Sketch], ...]
+
+
+class Hold(NamedTuple):
+    """A run that is not committed yet, and what it has seen.
+
+    Attributes:
+        run: its number.
+        seen: bit i is set where it has seen version number i of those that count.
+        parents: the numbers of the versions that it was computed from; -1 for one that counts no more.
+        lost: whether it has seen what a failover has lost.
+    """
+
+    run: int
+    seen: int
+    parents: tuple[int, ...]
+    lost: bool
+
+
+@frozen(eq=False)
+class Loaded:
+    """What came of a load.
+
+    Attributes:
+        hold: what is in hand then; None where there is nothing to commit.
+        reason: why not: `early`, `stale`, `consumed`, `failed`, `unmergeable`, or `partly` where only some of the
+            messages are handled.
+        error: what was raised.
+        fault: what must not be.
+    """
+
+    hold: Hold | None
+    reason: str = ""
+    error: BaseException | None = None
+    fault: Fault | None = None
+
+
+@frozen(eq=False)
+class Move:
+    """What came of a commit.
+
+    Attributes:
+        number: tells it from other moves.
+        outcome, reason: of its result.
+        after: the number of the record afterwards.
+        renamed: number of a version before -> its number afterwards; -1 for one that counts no more.
+        facts: what left with the facts, a MergeSagaState included, but for timers.
+        decision: what left with the decision, but for timers.
+        timers: the items of timers that were set.
+        changed: whether the record is another one now.
+        fault: what must not be.
+    """
+
+    number: int
+    outcome: Outcome
+    reason: str
+    after: int
+    renamed: tuple[int, ...]
+    facts: tuple[Sketch, ...] = ()
+    decision: tuple[Sketch, ...] = ()
+    timers: tuple[int, ...] = ()
+    changed: bool = False
+    fault: Fault | None = None
+
+
+Examine = Callable[[Snapshot, Sequence[Incoming], Commit], Fault | None]
+"""Looks at a run for what must not be: (snapshot, messages, commit) -> what is wrong."""
+
+
+def _all_well(*_: object) -> None:
+    return None
+
+
+@frozen(eq=False)
+class SagaTables:
+    """What was worked out for one saga.
+
+    Attributes:
+        key: which.
+        definition: its class.
+        mail: the messages.
+        rules: what the store does.
+        examine: looks at each new run.
+        rollbacks: how many commits a failover may lose.
+    """
+
+    key: SagaKey
+    definition: SagaDefinition
+    mail: Mail
+    rules: Rules = apply_commit
+    examine: Examine = _all_well
+    rollbacks: int = 0
+    records: list[Kept] = field(factory=list, init=False)
+    runs: list[Run] = field(factory=list, init=False)
+    moves: list[Move] = field(factory=list, init=False)
+    _record_of: dict[Any, int] = field(factory=dict, init=False)
+    _run_of: dict[Any, int] = field(factory=dict, init=False)
+    _loads: dict[Any, Loaded] = field(factory=dict, init=False)
+    _commits: dict[Any, Move] = field(factory=dict, init=False)
+    _renamed: dict[Any, Hold] = field(factory=dict, init=False)
+    _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._keep(None, (), {})
+
+    # -- loads ---------------------------------------------------------------------------------------------------
+
+    def load(self, record: int, items: tuple[int, ...], clock_ms: int) -> Loaded:
+        """Return what a worker holds that loads the saga for *items*, in this order, at a time after the start."""
+        known = record, items, clock_ms
+        found = self._loads.get(known)
+        if found is None:
+            found = self._loads[known] = self._load(self.records[record], items, START_MS + clock_ms)
+        return found
+
+    def snapshot(self, kept: Kept, items: Sequence[int], now_ms: int) -> tuple[Snapshot, list[Incoming]]:
+        """Return what the store says of a record, and the messages about to be handled."""
+        incoming = [Incoming(self.mail.items[number].incoming.envelope) for number in items]
+        want = Want(self.key, tuple(message.id for message in incoming))
+        return take_snapshot(kept.record, want, now_ms), incoming
+
+    def _load(self, kept: Kept, items: tuple[int, ...], now_ms: int) -> Loaded:
+        snapshot, incoming = self.snapshot(kept, items, now_ms)
+        commit = advance(self.definition, snapshot, incoming)
+        fault = self.examine(snapshot, incoming, commit)
+        if len(commit.ids) == len(items):
+            run = self._run(commit, items, now_ms)
+            numbers = {dot: number for number, dot in enumerate(kept.dots)}
+            seen = sum(1 << number for dot, number in numbers.items() if commit.context.get(dot.actor))
+            return Loaded(Hold(run, seen, tuple(numbers[dot] for dot in commit.parents), False), fault=fault)
+        if commit.ids or len(items) > 1:
+            return Loaded(None, "partly", fault=fault)
+        if commit.failures:
+            return Loaded(None, "failed", commit.failures[0].error, fault)
+        if commit.unmergeable is not None:
+            return Loaded(None, "unmergeable", commit.unmergeable, fault)
+        reason = "early" if commit.early else "stale" if commit.stale else "consumed"
+        return Loaded(None, reason, fault=fault)
+
+    def _run(self, commit: Commit, items: tuple[int, ...], now_ms: int) -> int:
+        halves = [self._sketched(half, now_ms) for half in (commit.facts, commit.decision)]
+        known = (
+            items,
+            commit.life,
+            commit.begins_life,
+            commit.late,
+            commit.completes,
+            commit.must_settle,
+            tuple(commit.fired.items()),
+            commit.starter,
+            len(commit.parents),
+            commit.parent,
+            *(self._half_known(*pair) for pair in zip((commit.facts, commit.decision), halves, strict=True)),
+        )
+        number = self._run_of.get(known)
+        if number is None:
+            number = self._run_of[known] = len(self.runs)
+            self.runs.append(Run(number, commit, items, halves[0], halves[1]))
+        return number
+
+    def _sketched(self, half: Half | None, now_ms: int) -> tuple[tuple[str, Sketch], ...]:
+        if half is None:
+            return ()
+        return tuple((m.id, self.mail.sketch(m, now_ms)) for sent in half.outgoing.values() for m in sent)
+
+    @staticmethod
+    def _half_known(half: Half | None, sketched: tuple[tuple[str, Sketch], ...]) -> Any:
+        if half is None:
+            return None
+        saying = dict(sketched)
+        timers = tuple((saying[id_].number, "" if name == id_ else name) for name, id_ in half.timers.items())
+        return half.state, tuple(sketch.number for _, sketch in sketched), timers, half.cancelled
+
+    # -- commits -------------------------------------------------------------------------------------------------
+
+    def commit(self, record: int, hold: Hold, held_timers: tuple[int, ...], story: int) -> Move:
+        """Return what becomes of a commit.
+
+        Args:
+            held_timers: items of timers that other workers have in hand; new ones are called otherwise.
+            story: where the saga's tale stands, for what a failover takes back.
+        """
+        known = record, hold, held_timers, story if self.rollbacks else 0
+        found = self._commits.get(known)
+        if found is None:
+            found = self._commits[known] = self._commit(self.records[record], hold, held_timers, story)
+        return found
+
+    def concrete(self, kept: Kept, hold: Hold) -> Commit:
+        """Return the commit of a run as one that was computed from the versions as they are called now."""
+        context = {dot.actor: 1 for number, dot in enumerate(kept.dots) if hold.seen >> number & 1}
+        if hold.lost:
+            context[_LOST.actor] = _LOST.counter
+        parents = tuple(
+            kept.dots[number] if number >= 0 else Dot(f"gone{n}", 1) for n, number in enumerate(hold.parents)
+        )
+        return evolve(self.runs[hold.run].commit, context=context, parents=parents)
+
+    def _commit(self, kept: Kept, hold: Hold, held_timers: tuple[int, ...], story: int) -> Move:
+        run = self.runs[hold.run]
+        commit = self.concrete(kept, hold)
+        result, after = self.rules(kept.record, commit, actor=_actor(len(kept.dots)), now_ms=START_MS, by="")
+        if after is None:
+            return self._move(result, kept.number, tuple(range(len(kept.dots))))
+        stored = result.outcome is Outcome.STORED
+        facts = [sketch for _, sketch in run.facts if not sketch.is_timer]
+        decided = stored and commit.decision is not None
+        decision = [sketch for _, sketch in run.decision if not sketch.is_timer] if decided else []
+        names: dict[str, str] = {}
+        timers: list[int] = []
+        for id_, sketch in (*run.facts, *(run.decision if decided else ())):
+            if sketch.is_timer:
+                number = self.mail.fresh(self.key, sketch, (held_timers,))
+                names[id_] = self.mail.items[number].name
+                timers.append(number)
+        if result.posted_merge:
+            posted = posted_merge(self.key, commit.life, commit.ids[-1], self.definition.endpoint, START_MS)
+            sketch = self.mail.merge_sketch(posted)
+            facts.append(sketch)
+            names[posted.id] = self.mail.items[self.mail.fresh(self.key, sketch, ())].name
+        past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
+        number, renamed = self._keep(_renamed_ids(after, names), past, kept.dots)
+        live = {self.mail.named(self.key, id_) for id_ in (self.records[number].record or Record()).timers.values()}
+        return self._move(
+            result,
+            number,
+            renamed,
+            tuple(facts),
+            tuple(decision),
+            tuple(timer for timer in timers if timer in live),
+            self._judge(kept, commit, result, after, bool(decision)),
+        )
+
+    def _judge(self, kept: Kept, commit: Commit, result: Result, after: Record, decided: bool) -> Fault | None:
+        before = kept.record
+        live = len(after.versions.live)
+        if result.outcome is Outcome.LATE:
+            return None
+        if before is not None and before.completed and not commit.begins_life:
+            return Fault("completed-twice", f"{self.key} was changed after it had completed")
+        if live > 1 and (decided or after.completed):
+            return Fault("unsettled", f"{self.key} let a decision out while it had {live} versions")
+        if live > self.definition.limits.siblings and not commit.merged:
+            return Fault("siblings", f"{self.key} has {live} siblings; its limit is {self.definition.limits.siblings}")
+        if live > 1 and not after.pending_merge:
+            return Fault("unsettled", f"{self.key} has {live} versions and no MergeSagaState under way")
+        return None
+
+    def _move(self, result: Result, after: int, renamed: tuple[int, ...], *rest: Any) -> Move:
+        changed = result.outcome not in (Outcome.AGAIN, Outcome.DUPLICATE)
+        facts, decision, timers, fault = rest or ((), (), (), None)
+        move = Move(
+            len(self.moves), result.outcome, result.reason, after, renamed, facts, decision, timers, changed, fault
+        )
+        self.moves.append(move)
+        return move
+
+    def rename(self, hold: Hold, move: Move) -> Hold:
+        """Return a hold as it is after somebody else's commit, or after a failover."""
+        known = hold, move.number
+        found = self._renamed.get(known)
+        if found is None:
+            lost = hold.lost
+            seen = 0
+            for before, now in enumerate(move.renamed):
+                if hold.seen >> before & 1:
+                    if now >= 0:
+                        seen |= 1 << now
+                    elif now == _TAKEN_BACK:
+                        lost = True
+            parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in hold.parents)
+            found = self._renamed[known] = Hold(hold.run, seen, parents, lost)
+        return found
+
+    def roll_back(self, record: int) -> tuple[Move, Lost]:
+        """Return what a failover makes of a record, and what it takes back."""
+        kept = self.records[record]
+        lost = kept.past[-1]
+        found = self._rollbacks.get(record)
+        if found is None:
+            number, renamed = self._keep(lost.record, kept.past[:-1], kept.dots)
+            clock = lost.record.versions.clock if lost.record else {}
+            taken = tuple(
+                _TAKEN_BACK if now < 0 and not clock.get(dot.actor) else now
+                for dot, now in zip(kept.dots, renamed, strict=True)
+            )
+            found = Move(len(self.moves), Outcome.STORED, "failover", number, taken, changed=True)
+            self.moves.append(found)
+            self._rollbacks[record] = found
+        return found, lost
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def _keep(
+        self, record: Record | None, past: tuple[Lost, ...], before: Sequence[Dot] | Mapping[Dot, int]
+    ) -> tuple[int, tuple[int, ...]]:
+        """Remember a record in canonical form; return its number, and what its versions are called in it."""
+        records = [record, *(lost.record for lost in past)]
+        dots = sort_dots({dot for kept in records if kept is not None for dot in kept.versions.live})
+        names = {dot: Dot(_actor(number), 1) for number, dot in enumerate(dots)}
+        numbers = {dot: number for number, dot in enumerate(dots)}
+        ranks = self._ranks(records)
+        renamed = [_canonical(kept, names, ranks, self.mail.exact) for kept in records]
+        chain = tuple(Lost(kept, lost.items, lost.story) for kept, lost in zip(renamed[1:], past, strict=True))
+        known = (
+            tuple(_seen_of(kept) for kept in renamed),
+            tuple((lost.items, lost.story) for lost in past),
+        )
+        number = self._record_of.get(known)
+        if number is None:
+            number = self._record_of[known] = len(self.records)
+            now = renamed[0]
+            self.records.append(
+                Kept(
+                    number,
+                    now,
+                    chain,
+                    tuple(names.values()),
+                    now is not None and len(now.versions.live) == 1,
+                    now is not None and now.completed,
+                )
+            )
+        return number, tuple(numbers.get(dot, -1) for dot in before)
+
+    def _ranks(self, records: Sequence[Record | None]) -> dict[int, int]:
+        """Return the sizes of contexts by their order: a merger with an ancestor folds from the largest down."""
+        if not self.definition.ancestral:
+            return {}
+        sizes = {
+            sum(version.context.values())
+            for record in records
+            if record is not None
+            for version in record.versions.live.values()
+        }
+        return {size: rank for rank, size in enumerate(sorted(sizes))}
+
+    @property
+    def tells_merges(self) -> bool:
+        """Return whether the class handles MergeSagaState in a way of its own."""
+        return MERGE in self.definition.handlers
+
+    def is_idle(self, record: int, number: int) -> bool:
+        """Return whether handling an item can make no difference any more, whatever happens."""
+        kept, item = self.records[record], self.mail.items[number]
+        if kept.record is None or item.name in kept.record.consumed:
+            return kept.record is not None
+        if self.rollbacks:
+            return False
+        envelope = item.incoming.envelope
+        if kept.ended or envelope.timer or item.is_merge:
+            loaded = self.load(record, (number,), 0)
+            if loaded.fault is not None:
+                return False
+            if loaded.hold is None:
+                return loaded.reason == "stale"
+            run = self.runs[loaded.hold.run]
+            return run.commit.late and not run.facts and not self.definition.restartable
+        return False
+
+    def lifecycle(self, record: int) -> Lifecycle:
+        """Return where the saga stands."""
+        kept = self.records[record]
+        return Lifecycle.ABSENT if kept.record is None else Lifecycle.COMPLETED if kept.ended else Lifecycle.LIVE
+
+    def states(self, record: int) -> tuple[bytes, ...]:
+        """Return the stored states of the live versions, in dot order."""
+        kept = self.records[record]
+        if kept.record is None:
+            return ()
+        return tuple(kept.record.versions.live[dot].state for dot in sort_dots(kept.record.versions.live))
+
+
+_TAKEN_BACK: Final = -2
+
+
+def _actor(number: int) -> str:
+    return f"v{number:04d}"
+
+
+def _renamed_ids(record: Record, names: Mapping[str, str]) -> Record:
+    if not names:
+        return record
+    timers = {names.get(name, name): names.get(id_, id_) for name, id_ in record.timers.items()}
+    return evolve(record, timers=timers, pending_merge=names.get(record.pending_merge, record.pending_merge))
+
+
+def _canonical(record: Record | None, names: Mapping[Dot, Dot], ranks: Mapping[int, int], exact: bool) -> Record | None:
+    if record is None:
+        return None
+    live = {
+        names[dot]: StoredVersion(
+            names[dot],
+            {"past": ranks[sum(version.context.values())]} if ranks else {},
+            version.state,
+            version.parent,
+        )
+        for dot, version in record.versions.live.items()
+    }
+    clock = {name.actor: 1 for dot, name in names.items() if record.versions.clock.get(dot.actor, 0) >= dot.counter}
+    return Record(
+        life=record.life,
+        completed=record.completed,
+        versions=VersionSet(clock, dict(sorted(live.items()))),
+        consumed=record.consumed if exact else {},
+        timers=record.timers,
+        pending_merge=record.pending_merge,
+        starter=record.starter,
+    )
+
+
+def _seen_of(record: Record | None) -> Any:
+    if record is None:
+        return None
+    versions = record.versions
+    return (
+        record.life,
+        record.completed,
+        tuple((dot, v.state, v.parent, v.context.get("past")) for dot, v in versions.live.items()),
+        tuple(versions.clock),
+        tuple(sorted(record.timers.items())),
+        record.pending_merge,
+        record.starter,
+        frozenset(record.consumed),
+    )

@@ -1,0 +1,244 @@
+"""The exhaustive search: breadth first, so that the first failure is found by the shortest schedule."""
+
+from __future__ import annotations
+
+import gc
+import math
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.verdict import Judge
+from sagabus.testing.simulator.world import Event, World, Worlds
+
+_REPORT_EVERY: Final = 4096
+
+Progress = Callable[[int, int], None]
+"""Told now and then how many worlds were found, and how many of them are still to be looked at."""
+
+
+@frozen
+class Found:
+    """A schedule that ends in something worth telling.
+
+    Attributes:
+        events: the schedule.
+        fault: what is wrong; None for an example.
+    """
+
+    events: tuple[Event, ...]
+    fault: Fault | None
+
+
+@frozen
+class Ending:
+    """One way in which schedules end.
+
+    Attributes:
+        outcome: what they amount to.
+        schedules: how many there are; infinite where one can go round in circles.
+        example: the shortest of them.
+    """
+
+    outcome: Any
+    schedules: float
+    example: tuple[Event, ...]
+
+
+@define
+class Search:
+    """An exhaustive search and what it has found.
+
+    Attributes:
+        failure: the shortest schedule that breaks something.
+        endings: the ways in which schedules end.
+        states, transitions: how many worlds, and steps between them, were looked at.
+        schedules: how many schedules there are; infinite where one can go round in circles.
+        complete: whether all worlds were looked at.
+    """
+
+    worlds: Worlds
+    judge: Judge
+    failure: Found | None = None
+    endings: list[Ending] = field(factory=list)
+    states: int = 0
+    transitions: int = 0
+    schedules: float = 0
+    complete: bool = False
+    _found: list[World] = field(factory=list)
+    _before: array[int] = field(factory=lambda: array("q"))
+    _by: list[Event | None] = field(factory=list)
+    _sources: array[int] = field(factory=lambda: array("q"))
+    _targets: array[int] = field(factory=lambda: array("q"))
+    _ends: list[tuple[int, Any]] = field(factory=list)
+
+    def run(self, opening: World, max_states: int, progress: Progress | None = None) -> None:
+        """Look at every world that can be reached, up to *max_states* of them, or until something is wrong."""
+        with _no_collections():
+            self._run(opening, max_states, progress)
+        if self.complete and self.failure is None:
+            self._look_for_circles()
+        if self.complete and self._ends:
+            self._count()
+
+    def _run(self, opening: World, max_states: int, progress: Progress | None) -> None:
+        numbers: dict[World, int] = {opening: 0}
+        self._found, self._by = [opening], [None]
+        self._before.append(-1)
+        events = self.worlds.events
+        watches = bool(self.judge.expectations.always)
+        at = 0
+        while at < len(self._found):
+            world = self._found[at]
+            dead_end = True
+            for event, after in events(world):
+                dead_end = False
+                self.transitions += 1
+                if isinstance(after, Fault):
+                    self._fail(at, event, after)
+                    return
+                number = numbers.get(after)
+                if number is None:
+                    number = numbers[after] = len(self._found)
+                    self._found.append(after)
+                    self._before.append(at)
+                    self._by.append(event)
+                    fault = self.judge.now(after) if watches else None
+                    if fault is not None:
+                        self._fail(at, event, fault)
+                        return
+                self._sources.append(at)
+                self._targets.append(number)
+            if dead_end and not self._end(at):
+                return
+            at += 1
+            if at % _REPORT_EVERY == 0 and progress is not None:
+                progress(len(self._found), len(self._found) - at)
+            if len(self._found) > max_states:
+                self.states = at
+                return
+        self.states = at
+        self.complete = True
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def _end(self, at: int) -> bool:
+        """Judge a world in which nothing can happen any more; return whether to go on."""
+        world = self._found[at]
+        fault = self.judge.finally_(world)
+        if fault is not None:
+            self._fail(at, None, fault)
+            return False
+        outcome = self.judge.outcome(world)
+        self._ends.append((at, outcome))
+        if self.failure is None:
+            fault = self.judge.other_outcome(outcome)
+            if fault is not None:
+                self.failure = Found(self.path(at), fault)
+        return True
+
+    def _fail(self, at: int, event: Event | None, fault: Fault) -> None:
+        self.states = at
+        events = self.path(at)
+        self.failure = Found(events if event is None else (*events, event), fault)
+
+    def path(self, at: int) -> tuple[Event, ...]:
+        """Return the shortest schedule that leads to a world."""
+        events: list[Event] = []
+        while True:
+            event = self._by[at]
+            if event is None:
+                return tuple(reversed(events))
+            events.append(event)
+            at = self._before[at]
+
+    def examples(self) -> Iterator[tuple[Any, tuple[Event, ...]]]:
+        """Yield each outcome with the shortest schedule that has it."""
+        seen: list[Any] = []
+        for at, outcome in self._ends:
+            if not any(outcome == other for other in seen):
+                seen.append(outcome)
+                yield outcome, self.path(at)
+
+    # -- circles and counts --------------------------------------------------------------------------------------
+
+    def _look_for_circles(self) -> None:
+        """Fail where a world is reached from which no schedule ever ends."""
+        into: list[list[int]] = [[] for _ in self._found]
+        for source, target in zip(self._sources, self._targets, strict=True):
+            into[target].append(source)
+        ends = deque(at for at, _ in self._ends)
+        reaches = bytearray(len(self._found))
+        for at in ends:
+            reaches[at] = 1
+        while ends:
+            for source in into[ends.popleft()]:
+                if not reaches[source]:
+                    reaches[source] = 1
+                    ends.append(source)
+        hopeless = reaches.find(0)
+        if hopeless >= 0:
+            circle = self._circle(hopeless)
+            self.failure = Found(
+                (*self.path(hopeless), *circle),
+                Fault(
+                    "livelock", f"from here on it goes round in circles of {len(circle)} steps, and nothing ever ends"
+                ),
+            )
+
+    def _circle(self, first: int) -> tuple[Event, ...]:
+        """Return a schedule that leads from a world, of which nothing ends, into a world that it has passed."""
+        passed: dict[int, int] = {first: 0}
+        events: list[Event] = []
+        at = first
+        while True:
+            event, after = next(iter(self.worlds.events(self._found[at])))
+            assert not isinstance(after, Fault)
+            events.append(event)
+            at = self._found.index(after)
+            if at in passed:
+                return tuple(events)
+            passed[at] = len(events)
+
+    def _count(self) -> None:
+        """Count the schedules that lead to each end: the sum over the ways in, in an order that respects them."""
+        missing = array("q", bytes(8 * len(self._found)))
+        out: list[list[int]] = [[] for _ in self._found]
+        for source, target in zip(self._sources, self._targets, strict=True):
+            out[source].append(target)
+            missing[target] += 1
+        ways: list[float] = [0] * len(self._found)
+        ways[0] = 1
+        ready = deque([0] if not missing[0] else [])
+        done = 0
+        while ready:
+            at = ready.popleft()
+            done += 1
+            for target in out[at]:
+                ways[target] += ways[at]
+                missing[target] -= 1
+                if not missing[target]:
+                    ready.append(target)
+        if done < len(self._found):
+            ways = [math.inf] * len(self._found)
+        for outcome, example in self.examples():
+            count = sum(ways[at] for at, other in self._ends if other == outcome)
+            self.endings.append(Ending(outcome, count, example))
+        self.schedules = sum(ending.schedules for ending in self.endings)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep the collector from walking what a search piles up, none of which is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,106 @@
+"""One after the other: the states that some serial order of messages gives, to which a race has to come as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from sagabus.advance import advance
+from sagabus.commit import Lifecycle, Snapshot, StoredVersion
+from sagabus.envelope import Incoming
+from sagabus.testing.simulator.sagas import Fault, Kept, SagaTables
+from sagabus.testing.simulator.scene import START_MS
+from sagabus.testing.simulator.world import Tale
+from sagabus.versions import Dot
+
+_MOST_MESSAGES: Final = 7
+_MOST_STATES: Final = 5_000
+_DOT: Final = Dot("serial", 1)
+
+
+@frozen(eq=False)
+class SerialOrders:
+    """Compares settled sagas with what their messages would have done one after the other.
+
+    Of each run both are kept: the state with its decision and, as after a fork, without. Batches and decisions that a
+    fork discards are then serial orders too.
+    """
+
+    _states: dict[Any, frozenset[bytes] | None] = field(factory=dict, init=False)
+    _steps: dict[Any, tuple[bytes, ...]] = field(factory=dict, init=False)
+
+    def check(self, table: SagaTables, kept: Kept, tale: Tale) -> Fault | None:
+        """Return what was lost, or done twice, since the saga was last settled."""
+        if tale.told or table.mail.clocked or not tale.handled or kept.record is None:
+            return None
+        possible = self.states(table, tale, kept.record.life)
+        (state,) = table.states(kept.number)
+        if possible is None or state in possible:
+            return None
+        decode = table.definition.codec.decode
+        handled = " and ".join(repr(table.mail.items[item].sketch.message) for item in tale.handled)
+        orders = " or ".join(sorted({repr(decode(other)) for other in possible})[:3])
+        return Fault(
+            "lost-effect",
+            f"{table.key} has handled {handled}. One after the other they make {orders}, and it stands at "
+            f"{decode(state)!r}: what a message did was lost, or done twice. If siblings may merge into what no order "
+            f"gives, say serial_merges=False",
+        )
+
+    def states(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
+        """Return the states that the messages of *tale* give in some order; None where there are too many orders."""
+        known = table.key, tale, life
+        if known not in self._states:
+            self._states[known] = self._reach(table, tale, life)
+        return self._states[known]
+
+    def _reach(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
+        items = tale.handled
+        if len(items) > _MOST_MESSAGES:
+            return None
+        reached: dict[int, set[bytes | None]] = {0: {tale.opening}}
+        total = 0
+        for mask in range(1 << len(items)):
+            for number, item in enumerate(items):
+                if not mask >> number & 1:
+                    after = reached.setdefault(mask | 1 << number, set())
+                    for state in reached.get(mask, ()):
+                        after.update(self._step(table, tale, life, state, item))
+            total += len(reached.get(mask, ()))
+            if total > _MOST_STATES:
+                return None
+        return frozenset(state for state in reached[(1 << len(items)) - 1] if state is not None)
+
+    def _step(self, table: SagaTables, tale: Tale, life: int, state: bytes | None, item: int) -> Sequence[bytes]:
+        known = table.key, state, tale.starter, life, item
+        if known not in self._steps:
+            self._steps[known] = tuple(self._handled(table, tale, life, state, item))
+        return self._steps[known]
+
+    @staticmethod
+    def _handled(table: SagaTables, tale: Tale, life: int, state: bytes | None, item: int) -> list[bytes]:
+        incoming = Incoming(table.mail.items[item].incoming.envelope)
+        envelope = incoming.envelope
+        timers = {envelope.timer: envelope.id} if envelope.timer else {}
+        if state is None:
+            snapshot = Snapshot(table.key, START_MS, life=life - 1)
+        else:
+            version = StoredVersion(_DOT, {}, state)
+            snapshot = Snapshot(
+                table.key,
+                START_MS,
+                Lifecycle.LIVE,
+                life,
+                {_DOT.actor: 1},
+                (version,),
+                timers=timers,
+                starter=tale.starter,
+            )
+        commit = advance(table.definition, snapshot, [incoming])
+        if not commit.ids or commit.facts.state is None:
+            return []
+        if commit.decision is None or commit.decision.state is None:
+            return [commit.facts.state]
+        return [commit.facts.state, commit.decision.state]

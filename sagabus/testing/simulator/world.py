@@ -1,0 +1,423 @@
+"""The world of an exploration: all sagas, what is in their queues and in workers' hands, and what has left.
+
+A world is a tuple of small numbers, so that it can be compared and remembered by the hundred thousand. What the numbers
+mean stands in the tables of `SagaTables` and `Mail`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from attrs import field, frozen
+
+from sagabus.commit import Outcome
+from sagabus.envelope import SagaKey
+from sagabus.testing.simulator.mail import Mail, Sent, Sketch
+from sagabus.testing.simulator.sagas import ABSENT, Fault, Hold, Kept, Loaded, Move, Run, SagaTables
+from sagabus.testing.simulator.scene import Input
+
+_MANY: Final = 4
+"""Of messages that say the same, so many that have left are counted; more count as so many."""
+
+
+class Cell(NamedTuple):
+    """One saga, all that is on its way to it, and what became of what it has handled.
+
+    Attributes:
+        record: the number of its record.
+        holds: what workers have in hand, sorted.
+        queue: the items on their way to it, sorted; a second delivery of one id is a second copy.
+        story: the number of the tale since it was last settled with nobody at work on it.
+    """
+
+    record: int
+    holds: tuple[Hold, ...]
+    queue: tuple[int, ...]
+    story: int
+
+
+class Budget(NamedTuple):
+    """How often something may still happen."""
+
+    duplicates: int
+    resends: int
+    rollbacks: int
+
+
+class World(NamedTuple):
+    """Everything that may make a difference to what happens next.
+
+    Attributes:
+        cells: one a saga, in the order in which the exploration met them.
+        left: the number of what has left.
+        budget: what may still go wrong.
+        clock_ms: the time since the start, where that matters.
+    """
+
+    cells: tuple[Cell, ...]
+    left: int
+    budget: Budget
+    clock_ms: int
+
+
+class Tale(NamedTuple):
+    """What a saga has handled since it was last settled with nobody at work on it.
+
+    Attributes:
+        opening: its state then; None where it was absent or had completed.
+        starter: who had started it then.
+        handled: the items handled since, sorted.
+        told: whether it has handled MergeSagaState in a way of its own since.
+    """
+
+    opening: bytes | None = None
+    starter: bytes = b""
+    handled: tuple[int, ...] = ()
+    told: bool = False
+
+
+class Load(NamedTuple):
+    """A worker loads saga number *cell* for *items*, one of which may stay in the queue too, as a copy or a twin."""
+
+    cell: int
+    items: tuple[int, ...]
+    kept: bool = False
+    resent: bool = False
+
+
+class Commit(NamedTuple):
+    """A worker commits what it has in hand."""
+
+    cell: int
+    hold: Hold
+
+
+class RollBack(NamedTuple):
+    """The store fails over and loses the last commit of a saga."""
+
+    cell: int
+
+
+Event = Load | Commit | RollBack
+_UNTOUCHED: Final = Cell(ABSENT, (), (), 0)
+
+
+@frozen
+class Settings:
+    """What may happen.
+
+    Attributes:
+        workers: how many may hold one saga at once.
+        batch: the most messages that one load takes, 1 or 2.
+        budget: duplicates, resends and rollbacks.
+        timeouts: whether timers fire.
+        serial_merges: whether a settled state must be one that handling the messages in some order gives.
+    """
+
+    workers: int = 2
+    batch: int = 1
+    budget: Budget = field(default=Budget(0, 0, 0))
+    timeouts: bool = True
+    serial_merges: bool = True
+
+
+@frozen(eq=False)
+class Worlds:
+    """Says what can happen in a world, and what comes of it. Remembers what it has worked out; otherwise pure.
+
+    Attributes:
+        mail: the messages.
+        settings: what may happen.
+        open_table: makes the table of a saga.
+        check_tale: looks at a settled saga: (its table, its record, its tale) -> what is wrong.
+    """
+
+    mail: Mail
+    settings: Settings
+    open_table: Callable[[SagaKey], SagaTables]
+    check_tale: Callable[[SagaTables, Kept, Tale], Fault | None]
+    tables: list[SagaTables] = field(factory=list, init=False)
+    _cell_of: dict[SagaKey, int] = field(factory=dict, init=False)
+    _tales: list[Tale] = field(factory=lambda: [Tale()], init=False)
+    _tale_of: dict[Tale, int] = field(factory=lambda: {Tale(): 0}, init=False)
+    _lefts: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(factory=lambda: [((), ())], init=False)
+    _left_of: dict[Any, int] = field(factory=lambda: {((), ()): 0}, init=False)
+    _more_left: dict[Any, int] = field(factory=dict, init=False)
+    _settled: dict[Any, tuple[int, Fault | None]] = field(factory=dict, init=False)
+    _idle: dict[Any, bool] = field(factory=dict, init=False)
+
+    # -- the beginning -------------------------------------------------------------------------------------------
+
+    def opening(self, inputs: tuple[Input, ...]) -> World:
+        """Return the world in which everything given is in the queues and nothing has been handled."""
+        world = World((), 0, self.settings.budget, 0)
+        cells: list[Cell] = []
+        left: tuple[Sketch, ...] = ()
+        for given in inputs:
+            for number in self.mail.give(given):
+                self._into(cells, number)
+            sent = self.mail.consume(given.envelope)
+            self._deliver(cells, sent)
+            left += sent.left
+        return world._replace(cells=tuple(cells), left=self._leave(0, left, ()))
+
+    # -- what can happen -----------------------------------------------------------------------------------------
+
+    def events(self, world: World) -> Iterator[tuple[Event, World | Fault]]:
+        """Yield all that can happen next, each with what comes of it."""
+        for number, cell in enumerate(world.cells):
+            for hold in dict.fromkeys(cell.holds):
+                yield Commit(number, hold), self._commit(world, number, cell, hold)
+            if len(cell.holds) < self.settings.workers:
+                yield from self._loads(world, number, cell)
+            if world.budget.rollbacks and self.tables[number].records[cell.record].past:
+                yield RollBack(number), self._roll_back(world, number, cell)
+
+    def after(self, world: World, event: Event) -> World | Fault:
+        """Return what comes of one event."""
+        cell = world.cells[event.cell]
+        if isinstance(event, Commit):
+            return self._commit(world, event.cell, cell, event.hold)
+        if isinstance(event, RollBack):
+            return self._roll_back(world, event.cell, cell)
+        loaded = self.loaded(world, event)
+        return loaded.fault or self._take(world, cell, event, loaded)
+
+    def can(self, world: World, event: Event) -> bool:
+        """Return whether *event* can happen now."""
+        return any(event == possible for possible, _ in self.events(world))
+
+    def loaded(self, world: World, event: Load) -> Loaded:
+        """Return what a worker has in hand after a load."""
+        table = self.tables[event.cell]
+        return table.load(world.cells[event.cell].record, event.items, self._clock(world, event.items))
+
+    def move(self, world: World, event: Commit) -> Move:
+        """Return what the store makes of a commit."""
+        cell = world.cells[event.cell]
+        return self._move(self.tables[event.cell], cell, event.hold)
+
+    # -- loads ---------------------------------------------------------------------------------------------------
+
+    def _loads(self, world: World, number: int, cell: Cell) -> Iterator[tuple[Event, World | Fault]]:
+        different = tuple(dict.fromkeys(cell.queue))
+        for item in different:
+            yield from self._load(world, cell, Load(number, (item,)))
+        if self.settings.batch > 1:
+            for first in different:
+                for second in different:
+                    if first != second:
+                        yield from self._load(world, cell, Load(number, (first, second)))
+
+    def _load(self, world: World, cell: Cell, event: Load) -> Iterator[tuple[Event, World | Fault]]:
+        loaded = self.loaded(world, event)
+        if loaded.fault is not None:
+            yield event, loaded.fault
+        elif loaded.hold is not None:
+            yield event, self._take(world, cell, event, loaded)
+            if len(event.items) > 1:
+                return
+            if world.budget.duplicates:
+                again = event._replace(kept=True)
+                yield again, self._take(world, cell, again, loaded)
+            if world.budget.resends and self._resendable(event.items[0]):
+                twice = event._replace(resent=True)
+                yield twice, self._take(world, cell, twice, loaded)
+
+    def _resendable(self, number: int) -> bool:
+        sketch = self.mail.items[number].sketch
+        return not sketch.is_timer and not self.mail.items[number].is_merge
+
+    def _take(self, world: World, cell: Cell, event: Load, loaded: Loaded) -> World:
+        assert loaded.hold is not None
+        queue = list(cell.queue)
+        for item in event.items:
+            if not event.kept:
+                queue.remove(item)
+        holds = tuple(sorted((*cell.holds, loaded.hold)))
+        if event.resent:
+            taken = (queue, event.items, self._held(self.tables[event.cell], holds))
+            queue = sorted((*queue, self.mail.twin(event.items[0], taken)))
+        duplicates, resends, rollbacks = world.budget
+        return World(
+            _with(world.cells, event.cell, Cell(cell.record, holds, tuple(queue), cell.story)),
+            world.left,
+            Budget(duplicates - event.kept, resends - event.resent, rollbacks),
+            self._clock(world, event.items),
+        )
+
+    def _clock(self, world: World, items: tuple[int, ...]) -> int:
+        if not self.mail.clocked:
+            return 0
+        due = (self.mail.items[item].sketch.delay_ms for item in items)
+        return max(world.clock_ms, *due)
+
+    # -- commits -------------------------------------------------------------------------------------------------
+
+    def _move(self, table: SagaTables, cell: Cell, hold: Hold) -> Move:
+        timers: tuple[int, ...] = ()
+        if len(cell.holds) > 1:
+            others = list(cell.holds)
+            others.remove(hold)
+            timers = tuple(i for i in self._held(table, tuple(others)) if self.mail.items[i].sketch.is_timer)
+        return table.commit(cell.record, hold, timers, cell.story)
+
+    def _held(self, table: SagaTables, holds: tuple[Hold, ...]) -> tuple[int, ...]:
+        return tuple(item for hold in holds for item in table.runs[hold.run].items)
+
+    def _commit(self, world: World, number: int, cell: Cell, hold: Hold) -> World | Fault:
+        table = self.tables[number]
+        move = self._move(table, cell, hold)
+        if move.fault is not None:
+            return move.fault
+        run = table.runs[hold.run]
+        others = list(cell.holds)
+        others.remove(hold)
+        queue, story, left = cell.queue, cell.story, world.left
+        if move.outcome is Outcome.AGAIN:
+            queue = tuple(sorted(queue + run.items))
+        cells = world.cells
+        if move.changed:
+            holds = tuple(sorted([table.rename(other, move) for other in others])) if others else ()
+            if move.outcome is not Outcome.LATE:
+                story = self._told(story, run, table)
+            for timer in move.timers if self.settings.timeouts else ():
+                if timer not in queue:
+                    queue = tuple(sorted((*queue, timer)))
+        else:
+            holds = tuple(others)
+        if not holds and move.changed:
+            story, fault = self._settle(number, table, move.after, story)
+            if fault is not None:
+                return fault
+        queue = self._without_idle(table, number, move.after, queue)
+        cells = _with(cells, number, Cell(move.after, holds, queue, story))
+        if move.facts or move.decision:
+            changed = list(cells)
+            gone = self._post(changed, (*move.facts, *move.decision))
+            # A decision counts as one wherever it goes, and only as one.
+            left = self._leave(left, tuple(s for s in gone if s not in move.decision), move.decision)
+            cells = tuple(changed)
+        return World(cells, left, world.budget, world.clock_ms)
+
+    def _told(self, story: int, run: Run, table: SagaTables) -> int:
+        tale = self._tales[story]
+        handled = [item for item in run.items if not self.mail.items[item].is_merge]
+        told = tale.told or (run.commit.merged and table.tells_merges)
+        if not handled and told == tale.told:
+            return story
+        if self.mail.exact:
+            handled = [item for item in handled if item not in tale.handled]
+        return self._tale(tale._replace(handled=tuple(sorted((*tale.handled, *handled))), told=told))
+
+    def _tale(self, tale: Tale) -> int:
+        number = self._tale_of.get(tale)
+        if number is None:
+            number = self._tale_of[tale] = len(self._tales)
+            self._tales.append(tale)
+        return number
+
+    def _settle(self, cell: int, table: SagaTables, record: int, story: int) -> tuple[int, Fault | None]:
+        """Return the tale that begins now that nobody is at work on a saga, having looked at the one that ends."""
+        kept = table.records[record]
+        if not (kept.single or kept.ended):
+            return story, None
+        known = cell, record, story
+        found = self._settled.get(known)
+        if found is None:
+            tale = self._tales[story]
+            fault = self.check_tale(table, kept, tale) if self.settings.serial_merges else None
+            assert kept.record is not None
+            opening = Tale() if kept.ended else Tale(table.states(record)[0], kept.record.starter)
+            found = self._settled[known] = self._tale(opening), fault
+        return found
+
+    def _without_idle(self, table: SagaTables, number: int, record: int, queue: tuple[int, ...]) -> tuple[int, ...]:
+        """Return *queue* without the messages that can make no difference any more."""
+        if not any(self._is_idle(table, number, record, item) for item in queue):
+            return queue
+        return tuple(item for item in queue if not self._is_idle(table, number, record, item))
+
+    def _is_idle(self, table: SagaTables, number: int, record: int, item: int) -> bool:
+        known = number, record, item
+        found = self._idle.get(known)
+        if found is None:
+            found = self._idle[known] = table.is_idle(record, item)
+        return found
+
+    # -- deliveries ----------------------------------------------------------------------------------------------
+
+    def cell(self, key: SagaKey) -> int:
+        """Return the number of a saga."""
+        number = self._cell_of.get(key)
+        if number is None:
+            number = self._cell_of[key] = len(self.tables)
+            self.tables.append(self.open_table(key))
+        return number
+
+    def _into(self, cells: list[Cell], item: int) -> None:
+        number = self.cell(self.mail.items[item].key)
+        while len(cells) <= number:
+            cells.append(_UNTOUCHED)
+        cell = cells[number]
+        queue = tuple(sorted((*cell.queue, item)))
+        cells[number] = cell._replace(queue=self._without_idle(self.tables[number], number, cell.record, queue))
+
+    def _post(self, cells: list[Cell], sketches: tuple[Sketch, ...]) -> tuple[Sketch, ...]:
+        """Put what is sent into the queues; return what nobody here takes."""
+        left: tuple[Sketch, ...] = ()
+        for sketch in sketches:
+            sent = self.mail.send(sketch)
+            self._deliver(cells, sent)
+            left += sent.left
+        return left
+
+    def _deliver(self, cells: list[Cell], sent: Sent) -> None:
+        for key, sketch in sent.items:
+            number = self.cell(key)
+            while len(cells) <= number:
+                cells.append(_UNTOUCHED)
+            cell = cells[number]
+            taken = (cell.queue, self._held(self.tables[number], cell.holds))
+            self._into(cells, self.mail.fresh(key, sketch, taken))
+
+    def _leave(self, left: int, gone: tuple[Sketch, ...], decided: tuple[Sketch, ...]) -> int:
+        if not gone and not decided:
+            return left
+        known = left, tuple(s.says for s in gone), tuple(s.says for s in decided)
+        number = self._more_left.get(known)
+        if number is None:
+            facts, decisions = self._lefts[left]
+            more = _counted(facts, known[1]), _counted(decisions, known[2])
+            number = self._left_of.get(more)
+            if number is None:
+                number = self._left_of[more] = len(self._lefts)
+                self._lefts.append(more)
+            self._more_left[known] = number
+        return number
+
+    def left(self, world: World) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the sketches that have left with facts, and with decisions; of each at most four."""
+        return self._lefts[world.left]
+
+    # -- failovers -----------------------------------------------------------------------------------------------
+
+    def _roll_back(self, world: World, number: int, cell: Cell) -> World:
+        table = self.tables[number]
+        move, lost = table.roll_back(cell.record)
+        holds = tuple(sorted(table.rename(hold, move) for hold in cell.holds))
+        queue = tuple(sorted(cell.queue + lost.items))
+        queue = self._without_idle(table, number, move.after, queue)
+        budget = world.budget._replace(rollbacks=world.budget.rollbacks - 1)
+        cells = _with(world.cells, number, Cell(move.after, holds, queue, lost.story))
+        return World(cells, world.left, budget, world.clock_ms)
+
+
+def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:
+    return (*cells[:number], cell, *cells[number + 1 :])
+
+
+def _counted(before: tuple[int, ...], more: tuple[int, ...]) -> tuple[int, ...]:
+    kept = sorted((*before, *more))
+    return tuple(number for place, number in enumerate(kept) if kept[max(place - _MANY, 0)] != number or place < _MANY)
