@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from attrs import field, frozen
 
 from sagabus.errors import ConfigurationError
+from sagabus.testing import session
 from sagabus.testing.simulator.inquiry import Inquiry
 from sagabus.testing.simulator.moment import Messages, Moment
 from sagabus.testing.simulator.report import Failure, failure_of
 from sagabus.testing.simulator.sampling import Sampling
 from sagabus.testing.simulator.scene import Scene, Subject
 from sagabus.testing.simulator.schedule import schedule_of, token_of
-from sagabus.testing.simulator.search import Found, Search
+from sagabus.testing.simulator.search import Found, Progress, Search
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.verdict import Expectations, Invariant
 from sagabus.testing.simulator.world import Budget, Settings
@@ -107,7 +108,7 @@ def explore(
     resends: int = 0,
     timeouts: bool = True,
     rollbacks: int = 0,
-    outcomes: Sequence[Any] | set[Any] | frozenset[Any] | None = None,
+    outcomes: Iterable[Any] | None = None,
     outcome: Callable[[Moment], Hashable] | None = None,
     always: Sequence[Invariant] = (),
     finally_: Sequence[Invariant] = (),
@@ -153,54 +154,77 @@ def explore(
         ExplorationError: by `assert_ok` of what is returned.
     """
     call = {name: value for name, value in locals().items() if name not in ("subject", "replay")}
-    _check(workers, batch, duplicates, resends, rollbacks, mode, runs)
-    inquiry = Inquiry(
+    given = {name: value for name, value in call.items() if value != _DEFAULTS.get(name)}
+    if runs < 1:
+        raise ConfigurationError(f"runs={runs} tries nothing; it is at least 1")
+    if mode not in ("auto", "exhaustive", "random"):
+        raise ConfigurationError(f"mode {mode!r} is none of auto, exhaustive, random")
+    inquiry = inquiry_of(subject, **{name: call[name] for name in _ASKED})
+    reporter = _Reporter(subject, given)
+    defaults = session.defaults()
+    limit = max_states or defaults.max_states or _MAX_STATES
+    with session.progress() as progress:
+        found = None
+        if replay is not None:
+            found = _replayed(inquiry, replay, reporter)
+        elif mode != "random":
+            found = _searched(inquiry, limit, reporter, progress)
+        if found is None or (mode == "auto" and found.mode == "exhaustive" and not found.complete and found.ok):
+            chosen = seed if seed is not None else defaults.seed or 0
+            found = _sampled(inquiry, runs, chosen, limit, reporter, progress)
+    session.note(found)
+    return found
+
+
+def inquiry_of(
+    subject: Subject,
+    *,
+    start: Sequence[Any] = (),
+    messages: Sequence[Any] = (),
+    workers: int = 2,
+    batch: int = 1,
+    duplicates: int = 0,
+    resends: int = 0,
+    timeouts: bool = True,
+    rollbacks: int = 0,
+    outcomes: Iterable[Any] | None = None,
+    outcome: Callable[[Moment], Hashable] | None = None,
+    always: Sequence[Invariant] = (),
+    finally_: Sequence[Invariant] = (),
+    must_end: bool = True,
+    serial_merges: bool = True,
+    dead_letters: bool = False,
+) -> Inquiry:
+    """Return what `explore` asks when it is given these arguments.
+
+    Raises:
+        ConfigurationError: as `explore`.
+    """
+    if workers < 1 or min(duplicates, resends, rollbacks) < 0:
+        raise ConfigurationError("workers is at least 1; duplicates, resends and rollbacks are at least 0")
+    if batch not in (1, 2):
+        raise ConfigurationError(f"batch={batch} is not explored: a load takes one message or two; say 1 or 2")
+    allowed = None
+    if outcomes is not None:
+        allowed = tuple(Messages(o) if outcome is None and isinstance(o, list | tuple) else o for o in outcomes)
+    return Inquiry(
         Scene.of(subject),
         tuple(start),
         tuple(messages),
         Settings(workers, batch, Budget(duplicates, resends, rollbacks), timeouts, serial_merges),
-        Expectations(
-            tuple(always),
-            tuple(finally_),
-            outcome,
-            None
-            if outcomes is None
-            else tuple(Messages(o) if isinstance(o, list | tuple) and outcome is None else o for o in outcomes),
-            must_end,
-            dead_letters,
-            timeouts,
-        ),
+        Expectations(tuple(always), tuple(finally_), outcome, allowed, must_end, dead_letters, timeouts),
     )
-    reporter = _Reporter(subject, {name: value for name, value in call.items() if value != _DEFAULTS.get(name)})
-    if replay is not None:
-        return _replayed(inquiry, replay, reporter)
-    limit = max_states or _MAX_STATES
-    if mode != "random":
-        found = _searched(inquiry, limit, reporter)
-        if found.complete or found.failure is not None or mode == "exhaustive":
-            return found
-    return _sampled(inquiry, runs, seed or 0, limit, reporter)
 
 
 _DEFAULTS: Final = dict(explore.__kwdefaults__ or {})
-
-
-def _check(workers: int, batch: int, duplicates: int, resends: int, rollbacks: int, mode: str, runs: int) -> None:
-    if workers < 1 or runs < 1 or min(duplicates, resends, rollbacks) < 0:
-        raise ConfigurationError("workers and runs are at least 1, duplicates, resends and rollbacks at least 0")
-    if batch not in (1, 2):
-        raise ConfigurationError(
-            f"batch={batch} is not explored: loads take one message or two; say batch=1 or batch=2"
-        )
-    if mode not in ("auto", "exhaustive", "random"):
-        raise ConfigurationError(f"mode {mode!r} is none of auto, exhaustive, random")
+_ASKED: Final = tuple(inquiry_of.__kwdefaults__ or {})
 
 
 # -- the three ways --------------------------------------------------------------------------------------------------
 
 
-def _searched(inquiry: Inquiry, limit: int, reporter: _Reporter) -> Exploration:
-    inquiry, search = inquiry.search(limit)
+def _searched(inquiry: Inquiry, limit: int, reporter: _Reporter, progress: Progress) -> Exploration:
+    inquiry, search = inquiry.search(limit, progress)
     how = f"the shortest schedule that shows it, of {search.states:,} states looked at"
     failure = None if search.failure is None else reporter.shrunk(inquiry, search.failure, limit, how)
     return Exploration(
@@ -214,8 +238,10 @@ def _searched(inquiry: Inquiry, limit: int, reporter: _Reporter) -> Exploration:
     )
 
 
-def _sampled(inquiry: Inquiry, runs: int, seed: int, limit: int, reporter: _Reporter) -> Exploration:
-    inquiry, sampling = inquiry.sample(runs, seed)
+def _sampled(
+    inquiry: Inquiry, runs: int, seed: int, limit: int, reporter: _Reporter, progress: Progress
+) -> Exploration:
+    inquiry, sampling = inquiry.sample(runs, seed, progress)
     how = f"found at random by schedule {sampling.schedules:,} of seed {seed}, and made shorter"
     failure = None if sampling.failure is None else reporter.shrunk(inquiry, sampling.failure, limit, how, exact=False)
     return Exploration(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -24,6 +24,7 @@ from sagabus.testing.simulator.verdict import Expectations, Judge
 from sagabus.testing.simulator.world import Commit, Event, Settings, World, Worlds
 
 T = TypeVar("T")
+_MOST_WORLDS: Final = 100_000
 
 
 @frozen(eq=False)
@@ -141,6 +142,7 @@ class Inquiry:
         ready = self.ready()
         worlds, world = ready.worlds, ready.opening
         events: list[Event] = []
+        passed = {world}
         for step in schedule:
             for event, after in worlds.events(world):
                 if step_of(worlds, world, event) == step:
@@ -149,6 +151,9 @@ class Inquiry:
                     if fault is not None or isinstance(after, Fault):
                         return Found(tuple(events), fault)
                     world = after
+                    if world in passed and _never_ends(ready, world):
+                        return Found(tuple(events), Fault("livelock", "it never ends: it goes round in circles"))
+                    passed.add(world)
                     break
         more, end = _run_plain(ready, world) if finish else ((), world)
         events += more
@@ -175,6 +180,19 @@ def _run_plain(ready: _Ready, world: World) -> tuple[tuple[Event, ...], World | 
             return tuple(events), fault
         world = after
     return tuple(events), Fault("livelock", f"after {MAX_STEPS} steps it still goes on")
+
+
+def _never_ends(ready: _Ready, world: World) -> bool:
+    """Return whether nothing that can come of *world* is an end; False where that is too much to look at."""
+    found, todo = {world}, [world]
+    while todo:
+        possible = [after for _, after in ready.worlds.events(todo.pop())]
+        if not possible or len(found) > _MOST_WORLDS:
+            return False
+        fresh = {after for after in possible if isinstance(after, World)} - found
+        found |= fresh
+        todo += fresh
+    return True
 
 
 def _plain_outcome(ready: _Ready) -> list[Any]:

@@ -183,27 +183,22 @@ class Search:
                     ends.append(source)
         hopeless = reaches.find(0)
         if hopeless >= 0:
-            circle = self._circle(hopeless)
-            self.failure = Found(
-                (*self.path(hopeless), *circle),
-                Fault(
-                    "livelock", f"from here on it goes round in circles of {len(circle)} steps, and nothing ever ends"
-                ),
-            )
+            lead, circle = self._circle(hopeless)
+            said = f"it never ends: from here on nothing leads to an end, and the last {len(circle)} steps can repeat"
+            self.failure = Found((*self.path(hopeless), *lead, *circle), Fault("livelock", said))
 
-    def _circle(self, first: int) -> tuple[Event, ...]:
-        """Return a schedule that leads from a world, of which nothing ends, into a world that it has passed."""
-        passed: dict[int, int] = {first: 0}
+    def _circle(self, at: int) -> tuple[list[Event], list[Event]]:
+        """Return steps that lead from a world, of which nothing ends, into a circle, and those of the circle."""
+        passed: dict[World, int] = {}
         events: list[Event] = []
-        at = first
-        while True:
-            event, after = next(iter(self.worlds.events(self._found[at])))
-            assert not isinstance(after, Fault)
+        world = self._found[at]
+        while world not in passed:
+            passed[world] = len(events)
+            event, after = next(iter(self.worlds.events(world)))
+            assert isinstance(after, World)
             events.append(event)
-            at = self._found.index(after)
-            if at in passed:
-                return tuple(events)
-            passed[at] = len(events)
+            world = after
+        return events[: passed[world]], events[passed[world] :]
 
     def _count(self) -> None:
         """Count the schedules that lead to each end: the sum over the ways in, in an order that respects them."""

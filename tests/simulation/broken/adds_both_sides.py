@@ -74,5 +74,7 @@ ARGUMENTS = {
     "messages": [PaymentReceived("7", 25), PaymentReceived("7", 35)],
     "outcomes": [(InvoicePaid("7", 100),)],
 }
-BROKEN = Exhibit("A sum merged by adding both sides", AddsSums, ARGUMENTS, ("lost-effect", "merger", "outcome"))
+BROKEN = Exhibit(
+    "A sum merged by adding both sides", AddsSums, ARGUMENTS, ("merger", "lost-effect", "outcome"), length=7
+)
 MENDED = Exhibit("A sum merged by adding both changes", AddsChanges, ARGUMENTS)

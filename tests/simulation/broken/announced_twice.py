@@ -84,5 +84,5 @@ ARGUMENTS = {
     "messages": [OrderPaid("7"), ParcelDelivered("7")],
     "always": [confirmed_at_most_once],
 }
-BROKEN = Exhibit("A verdict before the end, said twice", ConfirmsAgain, ARGUMENTS, ("invariant", "outcome"))
+BROKEN = Exhibit("A verdict before the end, said twice", ConfirmsAgain, ARGUMENTS, ("invariant", "outcome"), length=6)
 MENDED = Exhibit("A verdict before the end, guarded by the state", ConfirmsOnce, ARGUMENTS)

@@ -88,5 +88,5 @@ ARGUMENTS = {
     "messages": [AddressReported("7", "shop", "Old Road 1", 2019), AddressReported("7", "bank", "New Street 2", 2024)],
     "outcomes": [(ShipTo("7", "New Street 2"),)],
 }
-BROKEN = Exhibit("The last writer wins, in the order of arrival", TakesLastArrival, ARGUMENTS, ("outcome",))
+BROKEN = Exhibit("The last writer wins, in the order of arrival", TakesLastArrival, ARGUMENTS, ("outcome",), length=6)
 MENDED = Exhibit("The latest fact wins, in any order of arrival", TakesNewest, ARGUMENTS)

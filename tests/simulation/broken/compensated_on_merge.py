@@ -90,5 +90,5 @@ ARGUMENTS = {
     "always": [no_room_cancelled_twice],
     "outcome": lambda final: final.completed,  # which rooms are cancelled depends on which came first
 }
-BROKEN = Exhibit("A compensation with every merge", CancelsOnMerge, ARGUMENTS, ("invariant",))
+BROKEN = Exhibit("A compensation with every merge", CancelsOnMerge, ARGUMENTS, ("invariant",), length=12)
 MENDED = Exhibit("A compensation that remembers itself", CancelsInDecide, ARGUMENTS)

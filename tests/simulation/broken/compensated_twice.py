@@ -91,5 +91,5 @@ ARGUMENTS = {
     "messages": [BookingRefused("7", "hotel"), BookingRefused("7", "car")],
     "always": [refunded_at_most_once],
 }
-BROKEN = Exhibit("A compensation that both branches send", RefundsInHandler, ARGUMENTS, ("invariant",))
+BROKEN = Exhibit("A compensation that both branches send", RefundsInHandler, ARGUMENTS, ("invariant",), length=6)
 MENDED = Exhibit("A compensation that is decided", RefundsInDecide, ARGUMENTS)

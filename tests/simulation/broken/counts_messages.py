@@ -89,5 +89,5 @@ ARGUMENTS = {
     "resends": 1,
     "outcomes": [(OrderCharged("7", 23),)],
 }
-BROKEN = Exhibit("A counter instead of a set of ids", CountsMessages, ARGUMENTS, ("outcome",))
+BROKEN = Exhibit("A counter instead of a set of ids", CountsMessages, ARGUMENTS, ("outcome",), length=6)
 MENDED = Exhibit("Numbers derived from what was seen", RemembersItems, ARGUMENTS)

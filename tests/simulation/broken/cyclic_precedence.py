@@ -111,5 +111,7 @@ ARGUMENTS = {
 }
 # Whoever wrote the circle expects any verdict: only a law of mergers can refute it.
 ANY_VERDICT = {**ARGUMENTS, "outcomes": [(ClaimDecided("7", verdict),) for verdict in STRENGTH[:3]]}
-BROKEN = Exhibit("A merger that is not associative with three siblings", OverrulesInCircles, ANY_VERDICT, ("merger",))
+BROKEN = Exhibit(
+    "A merger that is not associative with three siblings", OverrulesInCircles, ANY_VERDICT, ("merger",), length=9
+)
 MENDED = Exhibit("A merger by one order of strength", OverrulesByRank, ARGUMENTS)

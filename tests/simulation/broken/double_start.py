@@ -88,5 +88,5 @@ ARGUMENTS = {
     "messages": [CardCharged("7")],
     "always": [charged_at_most_once],
 }
-BROKEN = Exhibit("A request made by each of two starts", ChargesAtStart, ARGUMENTS, ("invariant",))
+BROKEN = Exhibit("A request made by each of two starts", ChargesAtStart, ARGUMENTS, ("invariant",), length=4)
 MENDED = Exhibit("A request that is decided", ChargesInDecide, ARGUMENTS)

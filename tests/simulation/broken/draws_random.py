@@ -65,5 +65,5 @@ class DerivesCode(DrawsCode, key="complaint", merger=fieldwise(Complaint)):
 
 
 ARGUMENTS = {"start": [FileComplaint("7")], "messages": [ComplaintAccepted("7")], "resends": 1}
-BROKEN = Exhibit("A handler that draws a random number", DrawsCode, ARGUMENTS, ("impure",))
+BROKEN = Exhibit("A handler that draws a random number", DrawsCode, ARGUMENTS, ("impure",), length=3)
 MENDED = Exhibit("A handler that derives its number", DerivesCode, ARGUMENTS)

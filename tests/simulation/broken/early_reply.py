@@ -69,5 +69,7 @@ ARGUMENTS = {
     "start": [InsureCar("B-XY 7", 2)],
     "messages": [OfferMade("B-XY 7", "a", 90), OfferMade("B-XY 7", "b", 80)],
 }
-BROKEN = Exhibit("An early reply starts the saga, and is forgotten", StartsWithAnything, ARGUMENTS, ("stuck",))
+BROKEN = Exhibit(
+    "An early reply starts the saga, and is forgotten", StartsWithAnything, ARGUMENTS, ("stuck",), length=6
+)
 MENDED = Exhibit("Only the request starts the saga", StartsWithRequest, ARGUMENTS)

@@ -84,7 +84,7 @@ class GivesUp(WaitsForEver, key="order", merger=fieldwise(Order)):
             self.complete()
 
 
-BROKEN = Exhibit("A timer that is set for ever", WaitsForEver, {"start": [PlaceOrder("7")]}, ("livelock",))
+BROKEN = Exhibit("A timer that is set for ever", WaitsForEver, {"start": [PlaceOrder("7")]}, ("livelock",), length=4)
 MENDED = Exhibit(
     "A timer that gives up",
     GivesUp,

@@ -66,5 +66,5 @@ ARGUMENTS = {
     "start": [CheckCredit("42")],
     "messages": [ScoreReported("42", bureau, 700) for bureau in ("equifax", "experian", "transunion")],
 }
-BROKEN = Exhibit("A count that must be met exactly", DecidesAtExactlyTwo, ARGUMENTS, ("stuck",))
+BROKEN = Exhibit("A count that must be met exactly", DecidesAtExactlyTwo, ARGUMENTS, ("stuck",), length=10)
 MENDED = Exhibit("A count that must be reached", DecidesAtTwoOrMore, ARGUMENTS)

@@ -72,5 +72,5 @@ class TakesAnyOrder(RefusesDisorder, key="order", merger=fieldwise(Payment)):
 
 
 ARGUMENTS = {"start": [TakePayment("7")], "messages": [PaymentAuthorised("7"), PaymentSettled("7")]}
-BROKEN = Exhibit("A handler that raises on disorder", RefusesDisorder, ARGUMENTS, ("dead-letter", "stuck"))
+BROKEN = Exhibit("A handler that raises on disorder", RefusesDisorder, ARGUMENTS, ("dead-letter", "stuck"), length=4)
 MENDED = Exhibit("A handler that notes whatever comes", TakesAnyOrder, ARGUMENTS)

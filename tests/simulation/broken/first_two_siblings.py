@@ -71,5 +71,7 @@ ARGUMENTS = {
     "messages": [RateOffered("7", "post", 700), RateOffered("7", "rail", 500), RateOffered("7", "van", 900)],
     "workers": 3,  # two workers never leave three siblings
 }
-BROKEN = Exhibit("A merger of the first two siblings", MergesTwo, ARGUMENTS, ("merger", "lost-effect", "stuck"))
+BROKEN = Exhibit(
+    "A merger of the first two siblings", MergesTwo, ARGUMENTS, ("merger", "lost-effect", "stuck"), length=9
+)
 MENDED = Exhibit("A merger of all siblings", MergesAll, ARGUMENTS)

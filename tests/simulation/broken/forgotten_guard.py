@@ -80,5 +80,7 @@ ARGUMENTS = {
     "messages": [OrderPaid("7"), ParcelDelivered("7")],
     "always": [confirmed_at_most_once],
 }
-BROKEN = Exhibit("A guard that a merge forgets", ForgetsGuard, ARGUMENTS, ("invariant", "lost-effect", "outcome"))
+BROKEN = Exhibit(
+    "A guard that a merge forgets", ForgetsGuard, ARGUMENTS, ("invariant", "lost-effect", "outcome"), length=8
+)
 MENDED = Exhibit("A guard that a merge keeps", KeepsGuard, ARGUMENTS)

@@ -66,5 +66,5 @@ class DerivedReference(FreshReference, key="bill", merger=fieldwise(Bill)):
 
 
 ARGUMENTS = {"start": [PayBill("7")], "messages": [MoneyTransferred("7")]}
-BROKEN = Exhibit("A reference that is new with every run", FreshReference, ARGUMENTS, ("impure",))
+BROKEN = Exhibit("A reference that is new with every run", FreshReference, ARGUMENTS, ("impure",), length=1)
 MENDED = Exhibit("A reference that is the same with every run", DerivedReference, ARGUMENTS)

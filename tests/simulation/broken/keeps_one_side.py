@@ -102,5 +102,5 @@ class KeepsBoth(Saga[Trip], key="trip", merger=fieldwise(Trip)):
 
 
 ARGUMENTS = {"start": [BookTrip("7")], "messages": [FlightBooked("7", "LH 400"), HotelBooked("7", "Astoria")]}
-BROKEN = Exhibit("A merger that keeps one side", KeepsNewest, ARGUMENTS, ("lost-effect", "stuck"))
+BROKEN = Exhibit("A merger that keeps one side", KeepsNewest, ARGUMENTS, ("lost-effect", "stuck"), length=8)
 MENDED = Exhibit("A merger that keeps what each side learnt", KeepsBoth, ARGUMENTS)

@@ -93,5 +93,5 @@ ARGUMENTS = {
     "outcomes": [(OrderPaid("7"),), (OrderCancelled("7"),)],
     "finally_": [cancelled_means_refunded],
 }
-BROKEN = Exhibit("A late payment that is kept", KeepsLateMoney, ARGUMENTS, ("finally",))
+BROKEN = Exhibit("A late payment that is kept", KeepsLateMoney, ARGUMENTS, ("finally",), length=4)
 MENDED = Exhibit("A late payment that is refunded", RefundsLateMoney, ARGUMENTS)

@@ -73,5 +73,5 @@ ARGUMENTS = {
     "start": [CheckCredit("42")],
     "messages": [ScoreReported("42", "equifax", 700), ScoreReported("42", "experian", 650)],
 }
-BROKEN = Exhibit("A merger that mutates its input", PoursIntoFirst, ARGUMENTS, ("merger",))
+BROKEN = Exhibit("A merger that mutates its input", PoursIntoFirst, ARGUMENTS, ("merger",), length=7)
 MENDED = Exhibit("A merger that makes a new state", MakesNewState, ARGUMENTS)

@@ -104,6 +104,7 @@ BROKEN = Exhibit(
     (PaysOnParcel, ShipsOnMoney),
     {"start": STARTS, "outcome": both_ended(PaysOnParcel)},
     ("stuck",),
+    length=4,
 )
 MENDED = Exhibit(
     "Two sagas, of which one goes first",

@@ -71,5 +71,5 @@ class ReadsStoreTime(ReadsWallClock, key="rental", merger=fieldwise(Rental)):
 
 
 ARGUMENTS = {"start": [OpenRental("7")], "messages": [CarReturned("7"), KeysReturned("7")]}
-BROKEN = Exhibit("A handler that reads the clock", ReadsWallClock, ARGUMENTS, ("impure",))
+BROKEN = Exhibit("A handler that reads the clock", ReadsWallClock, ARGUMENTS, ("impure",), length=3)
 MENDED = Exhibit("A handler that takes the time it is given", ReadsStoreTime, ARGUMENTS)

@@ -75,5 +75,5 @@ class TicksOff(Saga[Progress], key="customer", merger=fieldwise(Progress)):
 
 
 ARGUMENTS = {"start": [CloseAccount("42")], "messages": [DataErased("42", "shop"), DataErased("42", "billing")]}
-BROKEN = Exhibit("A removal that a merge takes back", StrikesOff, ARGUMENTS, ("lost-effect", "stuck"))
+BROKEN = Exhibit("A removal that a merge takes back", StrikesOff, ARGUMENTS, ("lost-effect", "stuck"), length=8)
 MENDED = Exhibit("Sets that only grow", TicksOff, ARGUMENTS)

@@ -77,5 +77,5 @@ class OwnsDefault(Saga[Order], key="order", merger=fieldwise(Order)):
 
 
 ARGUMENTS = {"start": [PlaceOrder("7", "book")], "messages": [OrderPaid("7")]}
-BROKEN = Exhibit("A mutable default shared by all sagas", SharesDefault, ARGUMENTS, ("impure",))
+BROKEN = Exhibit("A mutable default shared by all sagas", SharesDefault, ARGUMENTS, ("impure",), length=1)
 MENDED = Exhibit("A default made anew for each saga", OwnsDefault, ARGUMENTS)

@@ -114,5 +114,7 @@ ARGUMENTS = {
     "outcomes": [(OrderAccepted("7"),), (OrderCancelled("7"),)],
     "always": [no_money_for_a_cancelled_order],
 }
-BROKEN = Exhibit("A timer that fires after the reply, and decides", TimerAlwaysDecides, ARGUMENTS, ("invariant",))
+BROKEN = Exhibit(
+    "A timer that fires after the reply, and decides", TimerAlwaysDecides, ARGUMENTS, ("invariant",), length=6
+)
 MENDED = Exhibit("A timer that looks whether it still matters", TimerLooksFirst, ARGUMENTS)

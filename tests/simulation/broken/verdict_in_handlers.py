@@ -73,5 +73,5 @@ ARGUMENTS = {
     "start": [CheckCredit("42")],
     "messages": [ScoreReported("42", "equifax", 700), ScoreReported("42", "experian", 650)],
 }
-BROKEN = Exhibit("The verdict is taken in the handlers alone", DecidesInHandler, ARGUMENTS, ("stuck",))
+BROKEN = Exhibit("The verdict is taken in the handlers alone", DecidesInHandler, ARGUMENTS, ("stuck",), length=8)
 MENDED = Exhibit("The verdict is taken in decide()", DecidesInDecide, ARGUMENTS)
