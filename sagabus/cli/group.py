@@ -10,7 +10,7 @@ import click
 from sagabus.cli.exit_codes import exit_code
 from sagabus.errors import SagabusError
 
-COMMANDS: Final = ("worker", "send", "list", "inspect", "tail", "replay")
+COMMANDS: Final = ("worker", "send", "list", "inspect", "tail", "record", "replay")
 """In the order in which a newcomer meets them; each is a module here, mostly of that name."""
 _MODULES: Final = {"list": "listing"}
 
@@ -20,7 +20,6 @@ APP is package.module:bus. SAGABUS_STORE and SAGABUS_TRANSPORT are its URLs.
 
 \b
   sagabus worker examples.credit_check.app:bus --processes 2
-  sagabus list examples.credit_check.app:bus
   sagabus inspect examples.credit_check.app:bus CreditCheck/42
 
 \b

@@ -1,9 +1,10 @@
-"""`sagabus replay`: a recorded race, step by step, in the domain's words, with the version graph as it grows."""
+"""`sagabus replay`: a race, step by step, with the version graph as it grows; or recorded sagas, by today's code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -15,32 +16,66 @@ if TYPE_CHECKING:
     from sagabus.observe.replay import Happened
     from sagabus.outgoing import Outgoing
 
+_RECORD: Final = '"sagabus-record"'
+"""Only the head of recorded sagas has it; see `sagabus.observe.record_lines`."""
 
-@click.command("replay", short_help="Replay a recorded race, step by step.")
+
+@click.command("replay", short_help="Replay a recorded race, or recorded sagas.")
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--step", "stepwise", is_flag=True, help="Wait for a key after each step.")
+@click.option("--app", metavar="APP", help="Whose code runs it, where not that of the recording.")
+@click.option("--step", "stepwise", is_flag=True, help="Of a race: wait for a key after each step.")
 @json_option
-def command(file: TextIO, stepwise: bool, as_json: bool) -> None:
-    """Replay the recorded race in FILE on a clean store in memory, and show what each step does.
+def command(file: TextIO, app: str | None, stepwise: bool, as_json: bool) -> None:
+    """Replay what FILE holds on a clean store in memory. Nothing is connected.
 
-    Nothing is connected. Ends with 1 where a step does not come out as the recording expects.
-    The format is described in the docstring of sagabus.observe.replay.
+    A race written by hand is shown step by step; its format is in sagabus.observe.replay. Sagas that
+    `sagabus record` exported are run through today's code, and what comes out otherwise is reported:
+    state, effects, decisions. Either ends with 1 where something is not as expected.
 
     \b
-      sagabus replay examples/credit_check/race.jsonl
       sagabus replay examples/credit_check/race.jsonl --step
+      sagabus replay trace.jsonl --app other.app:bus
+    """
+    from sagabus.observe.log import configure
+
+    configure(level="WARNING")
+    head, lines = _opened(file)
+    if _RECORD in head:
+        from sagabus.cli.rerun import rerun_all
+
+        if stepwise:
+            raise click.UsageError("--step is for races; recorded sagas are compared as a whole")
+        rerun_all(lines, app, as_json)
+    else:
+        _race(lines, app, stepwise, as_json)
+
+
+def _opened(file: TextIO) -> tuple[str, Iterable[str]]:
+    """Return the head of *file*, its first line that says something, and all its lines."""
+    before = []
+    for line in file:
+        before.append(line)
+        if line.strip() and not line.startswith("#"):
+            break
+    return before[-1] if before else "", chain(before, file)
+
+
+def _race(lines: Iterable[str], app: str | None, stepwise: bool, as_json: bool) -> None:
+    """Replay a race and show each step.
+
+    Raises:
+        UnmetExpectationError: a step did not come out as the recording expects.
     """
     from sagabus.app import load_app
     from sagabus.errors import ConfigurationError
-    from sagabus.observe.log import configure
     from sagabus.observe.recording import parse
     from sagabus.observe.replay import Replay, UnmetExpectationError
 
-    configure(level="WARNING")
-    recording = parse(file)
-    definition = load_app(recording.app).saga(recording.saga.name)
+    recording = parse(lines)
+    app = app or recording.app
+    definition = load_app(app).saga(recording.saga.name)
     if definition is None:
-        raise ConfigurationError(f"no saga {recording.saga.name!r} on {recording.app}; mend the head of the recording")
+        raise ConfigurationError(f"no saga {recording.saga.name!r} on {app}; mend the head of the recording")
     replay = Replay(definition, recording.saga, recording.start_ms)
     show = emit_step if as_json else _Story(recording).show
     for step in recording.steps:

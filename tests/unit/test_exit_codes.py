@@ -19,6 +19,9 @@ from sagabus.errors import (
     UnknownTransportError,
     WorkAbandonedError,
 )
+from sagabus.observe.record import RestlessSagaError
+from sagabus.observe.record_lines import RecordError
+from sagabus.observe.rerun import ChangedSagasError, NothingReplayedError
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,10 @@ from sagabus.errors import (
         (CodecError("bad bytes"), 1),
         (StoreRefusedError("too old"), 1),
         (WorkAbandonedError("w", "the store is gone"), 1),
+        (ChangedSagasError(["Saga/1"]), 1),
+        (NothingReplayedError(3), 1),
+        (RestlessSagaError("Saga/1"), 1),
+        (RecordError(1, "no head"), 2),
         (ConfigurationError("no such option"), 2),
         (UnknownTransportError("gopher", ["redis"]), 2),
         (DefinitionError("app.State", "no rule", "Give it one"), 2),
