@@ -109,6 +109,7 @@ class Mail:
 
     def __init__(self, scene: Scene, *, exact: bool, clocked: bool) -> None:
         self.scene, self.exact, self.clocked = scene, exact, clocked
+        self.has_timers = False
         self.sketches: list[Sketch] = []
         self.items: list[Item] = []
         self._sketch_of: dict[tuple[Any, ...], Sketch] = {}
@@ -133,6 +134,7 @@ class Mail:
             found = Sketch(number, same, f"{envelope.type}~{_digest(says)}", outgoing, envelope, due)
             self.sketches.append(found)
             self._sketch_of[known] = found
+            self.has_timers = self.has_timers or found.is_timer
         return found
 
     def merge_sketch(self, posted: Outgoing) -> Sketch:

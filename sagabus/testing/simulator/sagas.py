@@ -19,6 +19,7 @@ from sagabus.definition import SagaDefinition
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.messages import MERGE
 from sagabus.outgoing import posted_merge
+from sagabus.saga import Saga
 from sagabus.store.memory import Record, apply_commit, take_snapshot
 from sagabus.testing.simulator.mail import Mail, Sketch
 from sagabus.testing.simulator.scene import START_MS
@@ -69,6 +70,9 @@ class Kept:
         record: with its versions renamed; None for a saga that is absent.
         past: what failovers may still lose, latest last.
         dots: the versions that count, in dot order: those live now or in a past.
+        live: the numbers of those that are live now.
+        clock: which of them a load has seen.
+        looks: equal for records between which no run can tell.
         single: whether just one version is live.
         ended: whether the saga has completed.
     """
@@ -77,6 +81,9 @@ class Kept:
     record: Record | None
     past: tuple[Lost, ...]
     dots: tuple[Dot, ...]
+    live: tuple[int, ...]
+    clock: Mapping[str, int]
+    looks: int
     single: bool
     ended: bool
 
@@ -121,14 +128,14 @@ class Loaded:
     """What came of a load.
 
     Attributes:
-        hold: what is in hand then; None where there is nothing to commit.
+        hold: the number of what is in hand then; None where there is nothing to commit.
         reason: why not: `early`, `stale`, `consumed`, `failed`, `unmergeable`, or `partly` where only some of the
             messages are handled.
         error: what was raised.
         fault: what must not be.
     """
 
-    hold: Hold | None
+    hold: int | None
     reason: str = ""
     error: BaseException | None = None
     fault: Fault | None = None
@@ -191,12 +198,16 @@ class SagaTables:
     rollbacks: int = 0
     records: list[Kept] = field(factory=list, init=False)
     runs: list[Run] = field(factory=list, init=False)
+    holds: list[Hold] = field(factory=list, init=False)
     moves: list[Move] = field(factory=list, init=False)
     _record_of: dict[Any, int] = field(factory=dict, init=False)
+    _looks: dict[Any, int] = field(factory=dict, init=False)
     _run_of: dict[Any, int] = field(factory=dict, init=False)
     _loads: dict[Any, Loaded] = field(factory=dict, init=False)
     _commits: dict[Any, Move] = field(factory=dict, init=False)
-    _renamed: dict[Any, Hold] = field(factory=dict, init=False)
+    _hold_of: dict[Hold, int] = field(factory=dict, init=False)
+    _made: dict[Any, Loaded | Run] = field(factory=dict, init=False)
+    _renamed: dict[tuple[int, int], int] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -219,22 +230,45 @@ class SagaTables:
         return take_snapshot(kept.record, want, now_ms), incoming
 
     def _load(self, kept: Kept, items: tuple[int, ...], now_ms: int) -> Loaded:
+        # What a run comes to depends on what it can see alone, so it is made once for all records that look alike.
+        consumed = kept.record.consumed if kept.record is not None else {}
+        known = kept.looks, items, now_ms, tuple(self.mail.items[number].name in consumed for number in items)
+        made = self._made.get(known)
+        if made is None:
+            made = self._made[known] = self._make(kept, items, now_ms)
+        if isinstance(made, Loaded):
+            return made
+        seen = sum(1 << number for number, dot in enumerate(kept.dots) if kept.clock.get(dot.actor))
+        parents = kept.live if made.commit.parents else ()
+        return Loaded(self._hold(Hold(made.number, seen, parents, False)))
+
+    def _make(self, kept: Kept, items: tuple[int, ...], now_ms: int) -> Loaded | Run:
+        """Run *items*; return the run, or why there is nothing to commit."""
         snapshot, incoming = self.snapshot(kept, items, now_ms)
         commit = advance(self.definition, snapshot, incoming)
         fault = self.examine(snapshot, incoming, commit)
+        if fault is not None:
+            return Loaded(None, fault=fault)
         if len(commit.ids) == len(items):
-            run = self._run(commit, items, now_ms)
-            numbers = {dot: number for number, dot in enumerate(kept.dots)}
-            seen = sum(1 << number for dot, number in numbers.items() if commit.context.get(dot.actor))
-            return Loaded(Hold(run, seen, tuple(numbers[dot] for dot in commit.parents), False), fault=fault)
+            return self.runs[self._run(commit, items, now_ms)]
         if commit.ids or len(items) > 1:
-            return Loaded(None, "partly", fault=fault)
+            return Loaded(None, "partly")
         if commit.failures:
-            return Loaded(None, "failed", commit.failures[0].error, fault)
+            return Loaded(None, "failed", commit.failures[0].error)
         if commit.unmergeable is not None:
-            return Loaded(None, "unmergeable", commit.unmergeable, fault)
-        reason = "early" if commit.early else "stale" if commit.stale else "consumed"
-        return Loaded(None, reason, fault=fault)
+            return Loaded(None, "unmergeable", commit.unmergeable)
+        return Loaded(None, "early" if commit.early else "stale" if commit.stale else "consumed")
+
+    def _hold(self, hold: Hold) -> int:
+        number = self._hold_of.get(hold)
+        if number is None:
+            number = self._hold_of[hold] = len(self.holds)
+            self.holds.append(hold)
+        return number
+
+    def items_of(self, hold: int) -> tuple[int, ...]:
+        """Return the items that a hold will consume."""
+        return self.runs[self.holds[hold].run].items
 
     def _run(self, commit: Commit, items: tuple[int, ...], now_ms: int) -> int:
         halves = [self._sketched(half, now_ms) for half in (commit.facts, commit.decision)]
@@ -270,9 +304,15 @@ class SagaTables:
         timers = tuple((saying[id_].number, "" if name == id_ else name) for name, id_ in half.timers.items())
         return half.state, tuple(sketch.number for _, sketch in sketched), timers, half.cancelled
 
+    def order_of(self, hold: int) -> tuple[Any, ...]:
+        """Return what orders holds of the same messages alike in every exploration."""
+        run, seen, parents, lost = self.holds[hold]
+        commit = self.runs[run].commit
+        return seen, parents, lost, commit.late, commit.completes, commit.facts.state or b""
+
     # -- commits -------------------------------------------------------------------------------------------------
 
-    def commit(self, record: int, hold: Hold, held_timers: tuple[int, ...], story: int) -> Move:
+    def commit(self, record: int, hold: int, held_timers: tuple[int, ...], story: int) -> Move:
         """Return what becomes of a commit.
 
         Args:
@@ -282,7 +322,7 @@ class SagaTables:
         known = record, hold, held_timers, story if self.rollbacks else 0
         found = self._commits.get(known)
         if found is None:
-            found = self._commits[known] = self._commit(self.records[record], hold, held_timers, story)
+            found = self._commits[known] = self._commit(self.records[record], self.holds[hold], held_timers, story)
         return found
 
     def concrete(self, kept: Kept, hold: Hold) -> Commit:
@@ -354,21 +394,21 @@ class SagaTables:
         self.moves.append(move)
         return move
 
-    def rename(self, hold: Hold, move: Move) -> Hold:
+    def rename(self, hold: int, move: Move) -> int:
         """Return a hold as it is after somebody else's commit, or after a failover."""
         known = hold, move.number
         found = self._renamed.get(known)
         if found is None:
-            lost = hold.lost
-            seen = 0
+            run, seen, parents, lost = self.holds[hold]
+            now_seen = 0
             for before, now in enumerate(move.renamed):
-                if hold.seen >> before & 1:
+                if seen >> before & 1:
                     if now >= 0:
-                        seen |= 1 << now
+                        now_seen |= 1 << now
                     elif now == _TAKEN_BACK:
                         lost = True
-            parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in hold.parents)
-            found = self._renamed[known] = Hold(hold.run, seen, parents, lost)
+            now_parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in parents)
+            found = self._renamed[known] = self._hold(Hold(run, now_seen, now_parents, lost))
         return found
 
     def roll_back(self, record: int) -> tuple[Move, Lost]:
@@ -408,18 +448,31 @@ class SagaTables:
         number = self._record_of.get(known)
         if number is None:
             number = self._record_of[known] = len(self.records)
-            now = renamed[0]
-            self.records.append(
-                Kept(
-                    number,
-                    now,
-                    chain,
-                    tuple(names.values()),
-                    now is not None and len(now.versions.live) == 1,
-                    now is not None and now.completed,
-                )
-            )
+            self.records.append(self._kept(number, renamed[0], chain, tuple(names.values())))
         return number, tuple(numbers.get(dot, -1) for dot in before)
+
+    def _kept(self, number: int, record: Record | None, past: tuple[Lost, ...], dots: tuple[Dot, ...]) -> Kept:
+        if record is None:
+            return Kept(number, None, past, dots, (), {}, -1, False, False)
+        versions = record.versions
+        looks = (
+            record.life,
+            record.completed,
+            tuple((v.state, v.parent, v.context.get("past")) for v in versions.live.values()),
+            tuple(sorted(record.timers.items())),
+            record.starter,
+        )
+        return Kept(
+            number,
+            record,
+            past,
+            dots,
+            tuple(place for place, dot in enumerate(dots) if dot in versions.live),
+            versions.clock,
+            self._looks.setdefault(looks, len(self._looks)),
+            len(versions.live) == 1,
+            record.completed,
+        )
 
     def _ranks(self, records: Sequence[Record | None]) -> dict[int, int]:
         """Return the sizes of contexts by their order: a merger with an ancestor folds from the largest down."""
@@ -434,6 +487,11 @@ class SagaTables:
         return {size: rank for rank, size in enumerate(sorted(sizes))}
 
     @property
+    def hears_late(self) -> bool:
+        """Return whether the class does something about late messages."""
+        return self.definition.cls.on_late is not Saga.on_late
+
+    @property
     def tells_merges(self) -> bool:
         """Return whether the class handles MergeSagaState in a way of its own."""
         return MERGE in self.definition.handlers
@@ -446,13 +504,15 @@ class SagaTables:
         if self.rollbacks:
             return False
         envelope = item.incoming.envelope
+        if kept.ended and not (envelope.timer or item.is_merge or self.hears_late or self.definition.restartable):
+            return True
         if kept.ended or envelope.timer or item.is_merge:
             loaded = self.load(record, (number,), 0)
             if loaded.fault is not None:
                 return False
             if loaded.hold is None:
                 return loaded.reason == "stale"
-            run = self.runs[loaded.hold.run]
+            run = self.runs[self.holds[loaded.hold].run]
             return run.commit.late and not run.facts and not self.definition.restartable
         return False
 

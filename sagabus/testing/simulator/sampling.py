@@ -55,7 +55,7 @@ class Sampling:
         """Try *runs* schedules, or until something is wrong."""
         for number in range(runs):
             chance = random.Random(f"{self.seed}/{number}")
-            choose = _uniform(chance) if number % 2 == 0 else _pct(chance, _DEPTHS[number // 2 % 4], self.longest)
+            choose = _uniform(chance) if number % 2 == 0 else self._pct(chance, number // 2)
             self.schedules += 1
             if not self._follow(opening, choose):
                 return
@@ -84,6 +84,9 @@ class Sampling:
         self.longest = max(self.longest, len(events))
         return self._end(world, tuple(events))
 
+    def _pct(self, chance: random.Random, number: int) -> Choose:
+        return _pct(self.worlds, chance, _DEPTHS[number % len(_DEPTHS)], self.longest)
+
     def _end(self, world: World, events: tuple[Event, ...]) -> bool:
         fault = self.judge.finally_(world)
         if fault is None:
@@ -107,7 +110,7 @@ def _uniform(chance: random.Random) -> Choose:
     return lambda possible: chance.randrange(len(possible))
 
 
-def _pct(chance: random.Random, depth: int, length: int) -> Choose:
+def _pct(worlds: Worlds, chance: random.Random, depth: int, length: int) -> Choose:
     changes = set(chance.sample(range(1, max(length, depth) + 1), depth - 1))
     priorities: dict[Any, float] = {}
     step = 0
@@ -115,7 +118,7 @@ def _pct(chance: random.Random, depth: int, length: int) -> Choose:
     def choose(possible: list[tuple[Event, World | Fault]]) -> int:
         nonlocal step
         step += 1
-        tasks = [_task(event) for event, _ in possible]
+        tasks = [_task(worlds, event) for event, _ in possible]
         for task in tasks:
             if task not in priorities:
                 priorities[task] = 1 + chance.random()
@@ -127,10 +130,11 @@ def _pct(chance: random.Random, depth: int, length: int) -> Choose:
     return choose
 
 
-def _task(event: Event) -> Any:
+def _task(worlds: Worlds, event: Event) -> Any:
     """Return what a step belongs to: a load and its commit to each other, a failover to itself."""
     if isinstance(event, Load):
         return event.cell, event.items, event.kept, event.resent
     if isinstance(event, Commit):
-        return event.cell, event.hold.run
+        table = worlds.tables[event.cell]
+        return event.cell, table.holds[event.hold].run
     return event

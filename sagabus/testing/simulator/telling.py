@@ -13,7 +13,7 @@ from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.messages import MERGE
 from sagabus.outgoing import Outgoing, OutgoingKind
 from sagabus.testing.simulator.mail import Sketch
-from sagabus.testing.simulator.sagas import Fault, Hold
+from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.scene import START_MS, Scene, envelope_of
 from sagabus.testing.simulator.schedule import Commits, Loads, RollsBack, Schedule, Step
 from sagabus.testing.simulator.stage import Committed, Held, Stage, deliveries, renamed
@@ -55,7 +55,7 @@ class _InHand:
 
     letter: str
     cell: int
-    hold: Hold
+    hold: int
     held: Held
 
 
@@ -260,9 +260,9 @@ def step_of(worlds: Worlds, world: World, event: Event) -> Step:
     if isinstance(event, Load):
         return Loads(table.key, tuple(items[number].name for number in event.items), event.kept, event.resent)
     if isinstance(event, Commit):
-        mine = table.runs[event.hold.run].items
-        alike = {hold for hold in world.cells[event.cell].holds if table.runs[hold.run].items == mine}
-        return Commits(table.key, tuple(items[number].name for number in mine), sorted(alike).index(event.hold))
+        mine = table.items_of(event.hold)
+        alike = sorted({h for h in world.cells[event.cell].holds if table.items_of(h) == mine}, key=table.order_of)
+        return Commits(table.key, tuple(items[number].name for number in mine), alike.index(event.hold))
     return RollsBack(table.key)
 
 

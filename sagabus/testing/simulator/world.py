@@ -14,7 +14,7 @@ from attrs import field, frozen
 from sagabus.commit import Outcome
 from sagabus.envelope import SagaKey
 from sagabus.testing.simulator.mail import Mail, Sent, Sketch
-from sagabus.testing.simulator.sagas import ABSENT, Fault, Hold, Kept, Loaded, Move, Run, SagaTables
+from sagabus.testing.simulator.sagas import ABSENT, Fault, Kept, Loaded, Move, Run, SagaTables
 from sagabus.testing.simulator.scene import Input
 
 _MANY: Final = 4
@@ -26,13 +26,13 @@ class Cell(NamedTuple):
 
     Attributes:
         record: the number of its record.
-        holds: what workers have in hand, sorted.
+        holds: the numbers of what workers have in hand, sorted.
         queue: the items on their way to it, sorted; a second delivery of one id is a second copy.
         story: the number of the tale since it was last settled with nobody at work on it.
     """
 
     record: int
-    holds: tuple[Hold, ...]
+    holds: tuple[int, ...]
     queue: tuple[int, ...]
     story: int
 
@@ -90,7 +90,7 @@ class Commit(NamedTuple):
     """A worker commits what it has in hand."""
 
     cell: int
-    hold: Hold
+    hold: int
 
 
 class RollBack(NamedTuple):
@@ -146,6 +146,8 @@ class Worlds:
     _more_left: dict[Any, int] = field(factory=dict, init=False)
     _settled: dict[Any, tuple[int, Fault | None]] = field(factory=dict, init=False)
     _idle: dict[Any, bool] = field(factory=dict, init=False)
+    _awake: dict[Any, tuple[int, ...]] = field(factory=dict, init=False)
+    _told_before: dict[tuple[int, int, int], int] = field(factory=dict, init=False)
 
     # -- the beginning -------------------------------------------------------------------------------------------
 
@@ -167,9 +169,11 @@ class Worlds:
     def events(self, world: World) -> Iterator[tuple[Event, World | Fault]]:
         """Yield all that can happen next, each with what comes of it."""
         for number, cell in enumerate(world.cells):
-            for hold in dict.fromkeys(cell.holds):
-                yield Commit(number, hold), self._commit(world, number, cell, hold)
-            if len(cell.holds) < self.settings.workers:
+            holds = cell.holds
+            for place, hold in enumerate(holds):
+                if not place or holds[place - 1] != hold:
+                    yield Commit(number, hold), self._commit(world, number, cell, hold)
+            if len(holds) < self.settings.workers and cell.queue:
                 yield from self._loads(world, number, cell)
             if world.budget.rollbacks and self.tables[number].records[cell.record].past:
                 yield RollBack(number), self._roll_back(world, number, cell)
@@ -201,10 +205,12 @@ class Worlds:
     # -- loads ---------------------------------------------------------------------------------------------------
 
     def _loads(self, world: World, number: int, cell: Cell) -> Iterator[tuple[Event, World | Fault]]:
-        different = tuple(dict.fromkeys(cell.queue))
-        for item in different:
-            yield from self._load(world, cell, Load(number, (item,)))
+        queue = cell.queue
+        for place, item in enumerate(queue):
+            if not place or queue[place - 1] != item:
+                yield from self._load(world, cell, Load(number, (item,)))
         if self.settings.batch > 1:
+            different = tuple(dict.fromkeys(queue))
             for first in different:
                 for second in different:
                     if first != second:
@@ -231,21 +237,20 @@ class Worlds:
 
     def _take(self, world: World, cell: Cell, event: Load, loaded: Loaded) -> World:
         assert loaded.hold is not None
-        queue = list(cell.queue)
-        for item in event.items:
-            if not event.kept:
-                queue.remove(item)
-        holds = tuple(sorted((*cell.holds, loaded.hold)))
+        holds = tuple(sorted((*cell.holds, loaded.hold))) if cell.holds else (loaded.hold,)
+        queue, budget = cell.queue, world.budget
+        if event.kept:
+            budget = budget._replace(duplicates=budget.duplicates - 1)
+        else:
+            for item in event.items:
+                place = queue.index(item)
+                queue = queue[:place] + queue[place + 1 :]
         if event.resent:
             taken = (queue, event.items, self._held(self.tables[event.cell], holds))
-            queue = sorted((*queue, self.mail.twin(event.items[0], taken)))
-        duplicates, resends, rollbacks = world.budget
-        return World(
-            _with(world.cells, event.cell, Cell(cell.record, holds, tuple(queue), cell.story)),
-            world.left,
-            Budget(duplicates - event.kept, resends - event.resent, rollbacks),
-            self._clock(world, event.items),
-        )
+            queue = tuple(sorted((*queue, self.mail.twin(event.items[0], taken))))
+            budget = budget._replace(resends=budget.resends - 1)
+        cells = _with(world.cells, event.cell, Cell(cell.record, holds, queue, cell.story))
+        return World(cells, world.left, budget, self._clock(world, event.items))
 
     def _clock(self, world: World, items: tuple[int, ...]) -> int:
         if not self.mail.clocked:
@@ -255,44 +260,41 @@ class Worlds:
 
     # -- commits -------------------------------------------------------------------------------------------------
 
-    def _move(self, table: SagaTables, cell: Cell, hold: Hold) -> Move:
+    def _move(self, table: SagaTables, cell: Cell, hold: int) -> Move:
         timers: tuple[int, ...] = ()
-        if len(cell.holds) > 1:
-            others = list(cell.holds)
-            others.remove(hold)
-            timers = tuple(i for i in self._held(table, tuple(others)) if self.mail.items[i].sketch.is_timer)
+        if self.mail.has_timers and len(cell.holds) > 1:
+            others = self._held(table, _less(cell.holds, hold))
+            timers = tuple(item for item in others if self.mail.items[item].sketch.is_timer)
         return table.commit(cell.record, hold, timers, cell.story)
 
-    def _held(self, table: SagaTables, holds: tuple[Hold, ...]) -> tuple[int, ...]:
-        return tuple(item for hold in holds for item in table.runs[hold.run].items)
+    def _held(self, table: SagaTables, holds: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(item for hold in holds for item in table.items_of(hold))
 
-    def _commit(self, world: World, number: int, cell: Cell, hold: Hold) -> World | Fault:
+    def _commit(self, world: World, number: int, cell: Cell, hold: int) -> World | Fault:
         table = self.tables[number]
         move = self._move(table, cell, hold)
         if move.fault is not None:
             return move.fault
-        run = table.runs[hold.run]
-        others = list(cell.holds)
-        others.remove(hold)
         queue, story, left = cell.queue, cell.story, world.left
-        if move.outcome is Outcome.AGAIN:
-            queue = tuple(sorted(queue + run.items))
-        cells = world.cells
+        holds = _less(cell.holds, hold)
         if move.changed:
-            holds = tuple(sorted([table.rename(other, move) for other in others])) if others else ()
+            if holds:
+                renamed = [table.rename(other, move) for other in holds]
+                holds = tuple(sorted(renamed) if len(renamed) > 1 else renamed)
             if move.outcome is not Outcome.LATE:
-                story = self._told(story, run, table)
+                story = self._told(number, table, story, table.holds[hold].run)
             for timer in move.timers if self.settings.timeouts else ():
                 if timer not in queue:
                     queue = tuple(sorted((*queue, timer)))
-        else:
-            holds = tuple(others)
-        if not holds and move.changed:
-            story, fault = self._settle(number, table, move.after, story)
-            if fault is not None:
-                return fault
-        queue = self._without_idle(table, number, move.after, queue)
-        cells = _with(cells, number, Cell(move.after, holds, queue, story))
+            if not holds:
+                story, fault = self._settle(number, table, move.after, story)
+                if fault is not None:
+                    return fault
+        elif move.outcome is Outcome.AGAIN:
+            queue = tuple(sorted(queue + table.items_of(hold)))
+        if queue:
+            queue = self._without_idle(table, number, move.after, queue)
+        cells = _with(world.cells, number, Cell(move.after, holds, queue, story))
         if move.facts or move.decision:
             changed = list(cells)
             gone = self._post(changed, (*move.facts, *move.decision))
@@ -301,14 +303,19 @@ class Worlds:
             cells = tuple(changed)
         return World(cells, left, world.budget, world.clock_ms)
 
-    def _told(self, story: int, run: Run, table: SagaTables) -> int:
-        tale = self._tales[story]
+    def _told(self, cell: int, table: SagaTables, story: int, run: int) -> int:
+        """Return the tale of a saga after a run was stored."""
+        known = cell, story, run
+        found = self._told_before.get(known)
+        if found is None:
+            found = self._told_before[known] = self._tell(table, self._tales[story], table.runs[run])
+        return found
+
+    def _tell(self, table: SagaTables, tale: Tale, run: Run) -> int:
         handled = [item for item in run.items if not self.mail.items[item].is_merge]
-        told = tale.told or (run.commit.merged and table.tells_merges)
-        if not handled and told == tale.told:
-            return story
         if self.mail.exact:
             handled = [item for item in handled if item not in tale.handled]
+        told = tale.told or (run.commit.merged and table.tells_merges)
         return self._tale(tale._replace(handled=tuple(sorted((*tale.handled, *handled))), told=told))
 
     def _tale(self, tale: Tale) -> int:
@@ -335,9 +342,12 @@ class Worlds:
 
     def _without_idle(self, table: SagaTables, number: int, record: int, queue: tuple[int, ...]) -> tuple[int, ...]:
         """Return *queue* without the messages that can make no difference any more."""
-        if not any(self._is_idle(table, number, record, item) for item in queue):
-            return queue
-        return tuple(item for item in queue if not self._is_idle(table, number, record, item))
+        known = number, record, queue
+        found = self._awake.get(known)
+        if found is None:
+            found = tuple(item for item in queue if not self._is_idle(table, number, record, item))
+            self._awake[known] = found
+        return found
 
     def _is_idle(self, table: SagaTables, number: int, record: int, item: int) -> bool:
         known = number, record, item
@@ -414,7 +424,14 @@ class Worlds:
         return World(cells, world.left, budget, world.clock_ms)
 
 
+def _less(holds: tuple[int, ...], hold: int) -> tuple[int, ...]:
+    place = holds.index(hold)
+    return holds[:place] + holds[place + 1 :]
+
+
 def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:
+    if len(cells) == 1:
+        return (cell,)
     return (*cells[:number], cell, *cells[number + 1 :])
 
 
