@@ -159,7 +159,7 @@ class Inquiry:
         events += more
         if isinstance(end, Fault):
             return Found(tuple(events), end)
-        if not finish and next(worlds.events(end), None) is not None:
+        if not finish and worlds.events(end):
             return Found(tuple(events), None)
         fault = ready.judge.finally_(end) or ready.judge.other_outcome(ready.judge.outcome(end))
         return Found(tuple(events), fault)
@@ -169,7 +169,7 @@ def _run_plain(ready: _Ready, world: World) -> tuple[tuple[Event, ...], World | 
     """Go on from *world* without a race: commit what is in hand, then load the first message; to the end."""
     events: list[Event] = []
     while len(events) < MAX_STEPS:
-        possible = list(ready.worlds.events(world))
+        possible = ready.worlds.events(world)
         if not possible:
             return tuple(events), world
         event, after = next((p for p in possible if isinstance(p[0], Commit)), possible[0])

@@ -206,6 +206,7 @@ class SagaTables:
     _loads: dict[Any, Loaded] = field(factory=dict, init=False)
     _commits: dict[Any, Move] = field(factory=dict, init=False)
     _hold_of: dict[Hold, int] = field(factory=dict, init=False)
+    _concrete: dict[int, Commit] = field(factory=dict, init=False)
     _made: dict[Any, Loaded | Run] = field(factory=dict, init=False)
     _renamed: dict[tuple[int, int], int] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
@@ -322,22 +323,24 @@ class SagaTables:
         known = record, hold, held_timers, story if self.rollbacks else 0
         found = self._commits.get(known)
         if found is None:
-            found = self._commits[known] = self._commit(self.records[record], self.holds[hold], held_timers, story)
+            found = self._commits[known] = self._commit(self.records[record], hold, held_timers, story)
         return found
 
-    def concrete(self, kept: Kept, hold: Hold) -> Commit:
+    def concrete(self, hold: int) -> Commit:
         """Return the commit of a run as one that was computed from the versions as they are called now."""
-        context = {dot.actor: 1 for number, dot in enumerate(kept.dots) if hold.seen >> number & 1}
-        if hold.lost:
-            context[_LOST.actor] = _LOST.counter
-        parents = tuple(
-            kept.dots[number] if number >= 0 else Dot(f"gone{n}", 1) for n, number in enumerate(hold.parents)
-        )
-        return evolve(self.runs[hold.run].commit, context=context, parents=parents)
+        found = self._concrete.get(hold)
+        if found is None:
+            run, seen, parents, lost = self.holds[hold]
+            context = {_actor(number): 1 for number in range(seen.bit_length()) if seen >> number & 1}
+            if lost:
+                context[_LOST.actor] = _LOST.counter
+            dots = tuple(Dot(_actor(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
+            found = self._concrete[hold] = evolve(self.runs[run].commit, context=context, parents=dots)
+        return found
 
-    def _commit(self, kept: Kept, hold: Hold, held_timers: tuple[int, ...], story: int) -> Move:
-        run = self.runs[hold.run]
-        commit = self.concrete(kept, hold)
+    def _commit(self, kept: Kept, hold: int, held_timers: tuple[int, ...], story: int) -> Move:
+        run = self.runs[self.holds[hold].run]
+        commit = self.concrete(hold)
         result, after = self.rules(kept.record, commit, actor=_actor(len(kept.dots)), now_ms=START_MS, by="")
         if after is None:
             return self._move(result, kept.number, tuple(range(len(kept.dots))))

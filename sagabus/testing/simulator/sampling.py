@@ -66,7 +66,7 @@ class Sampling:
         """Take one schedule to its end; return whether to go on."""
         events: list[Event] = []
         while True:
-            possible = list(self.worlds.events(world))
+            possible = self.worlds.events(world)
             if not possible:
                 break
             event, after = possible[choose(possible)]

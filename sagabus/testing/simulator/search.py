@@ -194,7 +194,7 @@ class Search:
         world = self._found[at]
         while world not in passed:
             passed[world] = len(events)
-            event, after = next(iter(self.worlds.events(world)))
+            event, after = self.worlds.events(world)[0]
             assert isinstance(after, World)
             events.append(event)
             world = after

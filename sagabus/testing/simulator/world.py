@@ -6,7 +6,7 @@ mean stands in the tables of `SagaTables` and `Mail`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from attrs import field, frozen
@@ -166,17 +166,19 @@ class Worlds:
 
     # -- what can happen -----------------------------------------------------------------------------------------
 
-    def events(self, world: World) -> Iterator[tuple[Event, World | Fault]]:
-        """Yield all that can happen next, each with what comes of it."""
+    def events(self, world: World) -> list[tuple[Event, World | Fault]]:
+        """Return all that can happen next, each with what comes of it."""
+        found: list[tuple[Event, World | Fault]] = []
         for number, cell in enumerate(world.cells):
             holds = cell.holds
             for place, hold in enumerate(holds):
                 if not place or holds[place - 1] != hold:
-                    yield Commit(number, hold), self._commit(world, number, cell, hold)
+                    found.append((Commit(number, hold), self._commit(world, number, cell, hold)))
             if len(holds) < self.settings.workers and cell.queue:
-                yield from self._loads(world, number, cell)
+                self._loads(world, number, cell, found)
             if world.budget.rollbacks and self.tables[number].records[cell.record].past:
-                yield RollBack(number), self._roll_back(world, number, cell)
+                found.append((RollBack(number), self._roll_back(world, number, cell)))
+        return found
 
     def after(self, world: World, event: Event) -> World | Fault:
         """Return what comes of one event."""
@@ -204,32 +206,32 @@ class Worlds:
 
     # -- loads ---------------------------------------------------------------------------------------------------
 
-    def _loads(self, world: World, number: int, cell: Cell) -> Iterator[tuple[Event, World | Fault]]:
+    def _loads(self, world: World, number: int, cell: Cell, found: list[tuple[Event, World | Fault]]) -> None:
         queue = cell.queue
         for place, item in enumerate(queue):
             if not place or queue[place - 1] != item:
-                yield from self._load(world, cell, Load(number, (item,)))
+                self._load(world, cell, Load(number, (item,)), found)
         if self.settings.batch > 1:
             different = tuple(dict.fromkeys(queue))
             for first in different:
                 for second in different:
                     if first != second:
-                        yield from self._load(world, cell, Load(number, (first, second)))
+                        self._load(world, cell, Load(number, (first, second)), found)
 
-    def _load(self, world: World, cell: Cell, event: Load) -> Iterator[tuple[Event, World | Fault]]:
+    def _load(self, world: World, cell: Cell, event: Load, found: list[tuple[Event, World | Fault]]) -> None:
         loaded = self.loaded(world, event)
         if loaded.fault is not None:
-            yield event, loaded.fault
+            found.append((event, loaded.fault))
         elif loaded.hold is not None:
-            yield event, self._take(world, cell, event, loaded)
+            found.append((event, self._take(world, cell, event, loaded)))
             if len(event.items) > 1:
                 return
             if world.budget.duplicates:
                 again = event._replace(kept=True)
-                yield again, self._take(world, cell, again, loaded)
+                found.append((again, self._take(world, cell, again, loaded)))
             if world.budget.resends and self._resendable(event.items[0]):
                 twice = event._replace(resent=True)
-                yield twice, self._take(world, cell, twice, loaded)
+                found.append((twice, self._take(world, cell, twice, loaded)))
 
     def _resendable(self, number: int) -> bool:
         sketch = self.mail.items[number].sketch
