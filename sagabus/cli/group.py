@@ -10,13 +10,12 @@ import click
 from sagabus.cli.exit_codes import exit_code
 from sagabus.errors import SagabusError
 
-COMMANDS: Final = ("worker", "send", "list", "inspect", "tail", "record", "replay")
+COMMANDS: Final = ("worker", "send", "list", "inspect", "tail", "record", "replay", "simulate")
 """In the order in which a newcomer meets them; each is a module here, mostly of that name."""
 _MODULES: Final = {"list": "listing"}
 
-_HELP: Final = """Run and watch sagas whose state may fork.
-
-APP is package.module:bus. SAGABUS_STORE and SAGABUS_TRANSPORT are its URLs.
+_HELP: Final = """Run and watch sagas whose state may fork. APP is package.module:bus;
+SAGABUS_STORE and SAGABUS_TRANSPORT are its URLs.
 
 \b
   sagabus worker examples.credit_check.app:bus --processes 2

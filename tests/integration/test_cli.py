@@ -23,7 +23,7 @@ from tests.integration import creditapp
 from tests.integration.processes import APP, ROOT, Place
 from tests.servers import until
 
-COMMANDS = ("worker", "send", "list", "inspect", "tail", "record", "replay")
+COMMANDS = ("worker", "send", "list", "inspect", "tail", "record", "replay", "simulate")
 KEY = SagaKey("CreditCheck", "42")
 DEFINITION = creditapp.bus.saga("CreditCheck")
 
