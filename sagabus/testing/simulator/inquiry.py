@@ -12,7 +12,7 @@ from sagabus.store.memory import apply_commit
 from sagabus.testing.simulator.examiner import Examiner
 from sagabus.testing.simulator.mail import Mail
 from sagabus.testing.simulator.purity import ClockMattersError
-from sagabus.testing.simulator.sagas import Fault, Rules, SagaTables
+from sagabus.testing.simulator.sagas import Examine, Fault, Rules, SagaTables, all_well
 from sagabus.testing.simulator.sampling import MAX_STEPS, Sampling
 from sagabus.testing.simulator.scene import Scene
 from sagabus.testing.simulator.schedule import Schedule
@@ -45,6 +45,7 @@ class Inquiry:
         expectations: what must come of it.
         rules: what the store does with a commit.
         clocked: whether it is known that time matters.
+        examined: whether runs are examined for purity, and mergers for their laws.
     """
 
     scene: Scene
@@ -54,6 +55,7 @@ class Inquiry:
     expectations: Expectations
     rules: Rules = apply_commit
     clocked: bool = False
+    examined: bool = True
     _ready: list[_Ready] = field(factory=list, init=False)
 
     # -- asking --------------------------------------------------------------------------------------------------
@@ -124,8 +126,18 @@ class Inquiry:
 
         def table(key: SagaKey) -> SagaTables:
             definition = scene.definitions[key.name]
-            examine = Examiner(definition, self.clocked).examine
-            return SagaTables(key, definition, mail, self.rules, examine, settings.budget.rollbacks)
+            if not self.examined:
+                return SagaTables(key, definition, mail, self.rules, rollbacks=settings.budget.rollbacks)
+            return SagaTables(
+                key,
+                definition,
+                mail,
+                self.rules,
+                Examiner(definition, self.clocked).examine,
+                settings.budget.rollbacks,
+                # A fold with ancestors goes by size and dot, and only its binary steps are examined.
+                dot_order=definition.ancestral,
+            )
 
         worlds = Worlds(mail, settings, table, SerialOrders().check)
         opening = worlds.opening(inputs)

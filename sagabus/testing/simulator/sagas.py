@@ -173,8 +173,8 @@ Examine = Callable[[Snapshot, Sequence[Incoming], Commit], Fault | None]
 """Looks at a run for what must not be: (snapshot, messages, commit) -> what is wrong."""
 
 
-def _all_well(*_: object) -> None:
-    return None
+def all_well(*_: object) -> None:
+    """Find nothing wrong."""
 
 
 @frozen(eq=False)
@@ -188,14 +188,17 @@ class SagaTables:
         rules: what the store does.
         examine: looks at each new run.
         rollbacks: how many commits a failover may lose.
+        dot_order: whether the order of siblings may make a difference. It makes none where `examine` sees to it that
+            the merger is commutative on every set of siblings that is reached.
     """
 
     key: SagaKey
     definition: SagaDefinition
     mail: Mail
     rules: Rules = apply_commit
-    examine: Examine = _all_well
+    examine: Examine = all_well
     rollbacks: int = 0
+    dot_order: bool = True
     records: list[Kept] = field(factory=list, init=False)
     runs: list[Run] = field(factory=list, init=False)
     holds: list[Hold] = field(factory=list, init=False)
@@ -438,7 +441,7 @@ class SagaTables:
     ) -> tuple[int, tuple[int, ...]]:
         """Remember a record in canonical form; return its number, and what its versions are called in it."""
         records = [record, *(lost.record for lost in past)]
-        dots = sort_dots({dot for kept in records if kept is not None for dot in kept.versions.live})
+        dots = self._ordered(records)
         names = {dot: Dot(_actor(number), 1) for number, dot in enumerate(dots)}
         numbers = {dot: number for number, dot in enumerate(dots)}
         ranks = self._ranks(records)
@@ -453,6 +456,14 @@ class SagaTables:
             number = self._record_of[known] = len(self.records)
             self.records.append(self._kept(number, renamed[0], chain, tuple(names.values())))
         return number, tuple(numbers.get(dot, -1) for dot in before)
+
+    def _ordered(self, records: Sequence[Record | None]) -> tuple[Dot, ...]:
+        """Return the versions in the order in which they are named: that of their dots, or one that ignores it."""
+        versions = {dot: v for kept in records if kept is not None for dot, v in kept.versions.live.items()}
+        dots = sort_dots(versions)
+        if self.dot_order or len(dots) < 2:
+            return dots
+        return tuple(sorted(dots, key=lambda dot: versions[dot].state))
 
     def _kept(self, number: int, record: Record | None, past: tuple[Lost, ...], dots: tuple[Dot, ...]) -> Kept:
         if record is None:
