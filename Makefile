@@ -8,13 +8,14 @@ STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench coverage coverage-report races machine acceptance clean
+.PHONY: help demo test check bench bench-simulator coverage coverage-report races machine acceptance clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
 	@echo "make test        run the tests"
 	@echo "make check       lint, formatting, types and import rules"
 	@echo "make bench       measure throughput and latency"
+	@echo "make bench-simulator   measure how fast every schedule is looked at"
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
 	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
 	@echo "make machine     compare the stores for as long as it takes"
@@ -43,6 +44,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+bench-simulator: $(STAMP)
+	$(BIN)/python -m benchmarks.simulator
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
