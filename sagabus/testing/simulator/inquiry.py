@@ -12,7 +12,7 @@ from sagabus.store.memory import apply_commit
 from sagabus.testing.simulator.examiner import Examiner
 from sagabus.testing.simulator.mail import Mail
 from sagabus.testing.simulator.purity import ClockMattersError
-from sagabus.testing.simulator.sagas import Examine, Fault, Rules, SagaTables, all_well
+from sagabus.testing.simulator.sagas import Fault, Rules, SagaTables
 from sagabus.testing.simulator.sampling import MAX_STEPS, Sampling
 from sagabus.testing.simulator.scene import Scene
 from sagabus.testing.simulator.schedule import Schedule
