@@ -158,7 +158,7 @@ def define_saga(cls: type[Saga[Any]], options: Mapping[str, Any], names: Mapping
         codec=codec,
         handlers=handlers,
         merger=merger,
-        ancestral=_check_merger(merger, state_type, subject, names),
+        ancestral=takes_ancestor(merger, state_type, subject, names),
         restartable=bool(options.get("restartable", False)),
         limits=Limits(siblings=limit, history=history),
     )
@@ -277,8 +277,12 @@ def _state_codec(state_type: type, version: int, subject: str, names: Mapping[st
     return codecs[0]
 
 
-def _check_merger(merger: Any, state_type: type, subject: str, names: Mapping[str, Any]) -> bool:
-    """Return whether *merger* is binary, with an ancestor."""
+def takes_ancestor(merger: Any, state_type: type, subject: str, names: Mapping[str, Any]) -> bool:
+    """Return whether *merger* is binary, with an ancestor; False where there is none.
+
+    Raises:
+        DefinitionError: it cannot merge states of *state_type*.
+    """
     if merger is None:
         return False
     where = f"{subject}, merger {getattr(merger, '__qualname__', merger)}"

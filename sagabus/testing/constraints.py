@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from attrs import frozen
+import attrs
+from attrs import evolve, field, frozen
 
 
 @frozen
@@ -22,6 +24,7 @@ class Constraint:
         opaque: whether it has conditions that cannot be read.
         members: what holds for the items of a collection, or the values of a mapping.
         keys: what holds for the keys of a mapping.
+        checks: whether a value is taken, as far as that can be said of it alone.
     """
 
     numbers: tuple[int, ...] = ()
@@ -32,6 +35,7 @@ class Constraint:
     opaque: bool = False
     members: Constraint | None = None
     keys: Constraint | None = None
+    checks: tuple[Callable[[Any], bool], ...] = field(default=(), eq=False)
 
     def and_(self, other: Constraint) -> Constraint:
         """Return what holds where both hold."""
@@ -45,32 +49,45 @@ class Constraint:
             opaque=self.opaque or other.opaque,
             members=_both(self.members, other.members),
             keys=_both(self.keys, other.keys),
+            checks=self.checks + other.checks,
         )
 
+    def takes(self, value: Any) -> bool:
+        """Return whether nothing speaks against *value*."""
+        return all(check(value) for check in self.checks)
 
-def read_validator(validator: Any) -> Constraint:
-    """Return what can be read from an attrs validator.
+
+def read_validator(validator: Any, attribute: attrs.Attribute[Any]) -> Constraint:
+    """Return what can be read from an attrs validator of *attribute*.
 
     Those of `attrs.validators` have no public classes; they are known by their attributes. One that is not known, or
     that attrs changes one day, is opaque.
     """
     if validator is None:
         return Constraint()
+    known = _read(validator, attribute)
+    return evolve(known, checks=(partial(_accepted, validator, attribute),))
+
+
+def _read(validator: Any, attribute: attrs.Attribute[Any]) -> Constraint:
     found = vars_of(validator)
     if "_validators" in found:
-        return _all(map(read_validator, found["_validators"]))
+        return _all(_read(each, attribute) for each in found["_validators"])
     if "validators" in found:  # any of them
-        return _limits_only(_all(map(read_validator, found["validators"])))
+        return _limits_only(_all(_read(each, attribute) for each in found["validators"]))
     if "exc_types" in found:  # not this one
-        return _limits_only(read_validator(found["validator"]))
+        return _limits_only(_read(found["validator"], attribute))
     if "validator" in found:  # optional
-        return read_validator(found["validator"])
+        return _read(found["validator"], attribute)
     if "iterable_validator" in found:
-        whole = read_validator(found["iterable_validator"])
-        return whole.and_(Constraint(members=read_validator(found["member_validator"])))
+        whole = read_validator(found["iterable_validator"], attribute)
+        return whole.and_(Constraint(members=read_validator(found["member_validator"], attribute)))
     if "mapping_validator" in found:
-        keys, members = read_validator(found["key_validator"]), read_validator(found["value_validator"])
-        return read_validator(found["mapping_validator"]).and_(Constraint(keys=keys, members=members))
+        keys, members = (
+            read_validator(found["key_validator"], attribute),
+            read_validator(found["value_validator"], attribute),
+        )
+        return read_validator(found["mapping_validator"], attribute).and_(Constraint(keys=keys, members=members))
     return _simple(found)
 
 
@@ -132,6 +149,28 @@ def _all(constraints: Iterable[Constraint]) -> Constraint:
 
 def _both(one: Constraint | None, other: Constraint | None) -> Constraint | None:
     return one.and_(other) if one is not None and other is not None else one or other
+
+
+class _NeedsOthersError(Exception):
+    """A validator asks for the other fields, which have no values yet."""
+
+
+class _Anybody:
+    """Stands for the object to be made, where a value is validated alone."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _NeedsOthersError(name)
+
+
+def _accepted(validator: Callable[..., object], attribute: attrs.Attribute[Any], value: Any) -> bool:
+    """Return whether *validator* takes *value*; what it cannot say without the other fields is found later."""
+    try:
+        validator(_Anybody(), attribute, value)
+    except _NeedsOthersError:
+        return True
+    except Exception:  # validators are the user's, and may raise anything
+        return False
+    return True
 
 
 def opened(constraint: Constraint | None) -> Constraint:

@@ -27,6 +27,8 @@ S = TypeVar("S")
 _WHOLE: Final = (0, 1, 2, 3, -1)
 _SPREAD: Final = (5, 10, 18, 50, 100, 300, 500, 700, 1000, 10_000, 1_000_000)
 _WORDS: Final = ("a", "b", "c")
+NESTED: Final = 2
+"""How deep a class that holds itself is nested."""
 _EPOCH: Final = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 _STEPS: Final = tuple(datetime.timedelta(seconds=s) for s in (0, 1, 60, 86_400))
 _PLAIN: Final[Mapping[type, tuple[Any, ...]]] = {
@@ -109,11 +111,15 @@ class _Values:
 
     def __init__(self, st: Any) -> None:
         self._st = st
-        self._objects: dict[type, Any] = {}
+        self._within: list[type] = []
 
     def of(self, info: Any, constraint: Constraint) -> Any:
         """Return a strategy for values of the type *info* that meet *constraint*, as far as it can be read."""
         known = constraint.and_(read_limits(info))
+        values = self._values(info, known)
+        return values.filter(known.takes) if known.checks else values
+
+    def _values(self, info: Any, known: Constraint) -> Any:
         if known.options is not None and not isinstance(info, shapes.UnionType | shapes.NoneType):
             return self._st.sampled_from(known.options)
         if type(info) in _PLAIN:
@@ -197,12 +203,13 @@ class _Values:
     _struct = _namedtuple = _typeddict = _dataclass
 
     def _object(self, info: Any, cls: type) -> Any:
-        if cls not in self._objects:
-            # Deferred, so that a class may hold itself.
-            made: list[Any] = []
-            self._objects[cls] = self._st.deferred(lambda: made[0])
-            made.append(self._made(info, cls))
-        return self._objects[cls]
+        if self._within.count(cls) > NESTED:
+            return self._st.nothing()
+        self._within.append(cls)
+        try:
+            return self._made(info, cls)
+        finally:
+            self._within.pop()
 
     def _made(self, info: Any, cls: Callable[..., Any]) -> Any:
         own = {a.name: a for a in attrs.fields(cls)} if attrs.has(cls) else {}  # type: ignore[arg-type]
@@ -220,11 +227,13 @@ class _Values:
         return self._st.fixed_dictionaries(values).map(make).filter(lambda made: made is not None)
 
     def _field(self, each: Any, attribute: attrs.Attribute[Any] | None) -> Any:
-        constraint = read_validator(attribute.validator if attribute is not None else None)
+        if attribute is None or attribute.validator is None:
+            return self.of(each.type, Constraint())
+        constraint = read_validator(attribute.validator, attribute)
         values = self.of(each.type, constraint)
-        if not constraint.opaque or attribute is None or attribute.default is attrs.NOTHING:
-            return values
         default: Any = attribute.default
+        if not constraint.opaque or default is attrs.NOTHING:
+            return values
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, for all that its stub says
             return self._st.builds(default.factory) | values
         return self._st.just(default) | values
