@@ -80,6 +80,8 @@ def advance(definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[
                 leftover = [*batch[1:], *leftover]
                 del batch[1:]
         else:
+            if not (failures or leftover or plan.early or plan.stale):
+                return commit
             return evolve(
                 commit,
                 failures=tuple(failures),
