@@ -518,17 +518,15 @@ class SagaTables:
         if self.rollbacks:
             return False
         envelope = item.incoming.envelope
+        if not kept.ended and (not envelope.timer or kept.record.timers.get(envelope.timer) == item.name):
+            return False
         if kept.ended and not (envelope.timer or item.is_merge or self.hears_late or self.definition.restartable):
             return True
-        if kept.ended or envelope.timer or item.is_merge:
-            loaded = self.load(record, (number,), 0)
-            if loaded.fault is not None:
-                return False
-            if loaded.hold is None:
-                return loaded.reason == "stale"
-            run = self.runs[self.holds[loaded.hold].run]
-            return run.commit.late and not run.facts and not self.definition.restartable
-        return False
+        loaded = self.load(record, (number,), 0)
+        if loaded.fault is not None or loaded.hold is None:
+            return loaded.reason == "stale"
+        run = self.runs[self.holds[loaded.hold].run]
+        return run.commit.late and not run.facts and not self.definition.restartable
 
     def lifecycle(self, record: int) -> Lifecycle:
         """Return where the saga stands."""
