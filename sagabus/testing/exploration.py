@@ -86,6 +86,7 @@ class Exploration:
         Raises:
             ExplorationError: something was broken; the text is the whole report.
         """
+        __tracebackhide__ = True  # pytest is to show the user's own frames
         if self.failure is not None:
             raise ExplorationError(self.failure)
         return self
