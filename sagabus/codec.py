@@ -150,6 +150,12 @@ def _check(cls: type, subject: str, names: Mapping[str, Any], seen: set[type]) -
                 f"{where} has a converter, which does not run when it is read",
                 "Use a validator, or convert in a classmethod",
             )
+        if isinstance(a.default, attrs.Factory) and a.default.takes_self:  # type: ignore[arg-type]
+            raise DefinitionError(
+                subject,
+                f"{where} has a default made from other fields, which cannot be made when it is read",
+                "Make it a property, or set it where the others are set",
+            )
         if not a.init:
             raise DefinitionError(
                 subject,

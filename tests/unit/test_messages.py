@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import attrs
 import pytest
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from sagabus.codec import encode_body
 from sagabus.errors import CodecError, DefinitionError
@@ -279,6 +279,7 @@ class Deep:
     ("hint", "made", "text"),
     [
         ("int", {"name": "_hidden"}, "field '_hidden' of Refused is private and would not be stored. Name it 'hidden'"),
+        ("int", {"default": Factory(lambda self: 1, takes_self=True)}, "has a default made from other fields"),
         ("int", {"converter": int}, "has a converter, which does not run when it is read. Use a validator"),
         ("int", {"init": False}, "is init=False but would be set from stored bytes. Make it a property"),
         ("One | Two", {}, r"is a union of attrs classes \(One \| Two\).* Use one class with a kind field"),
@@ -298,7 +299,7 @@ def test_field_that_the_codec_would_damage_is_refused(hint: str, made: dict[str,
     """The error names the class, the field and the mend, when the class is defined."""
     made = dict(made)
     name = made.pop("name", "value")
-    body = {"__annotations__": {name: hint}, name: field(default=None, **made), "__module__": __name__}
+    body = {"__annotations__": {name: hint}, name: field(**{"default": None, **made}), "__module__": __name__}
     with pytest.raises(DefinitionError, match=text) as caught:
         message(f"messages.refused.{hint}")(type("Refused", (), body))
     assert caught.value.subject == f"{__name__}.Refused"
