@@ -21,7 +21,7 @@ from sagabus.testing.simulator.serial import SerialOrders
 from sagabus.testing.simulator.stage import Stage
 from sagabus.testing.simulator.telling import Teller, Told, step_of
 from sagabus.testing.simulator.verdict import Expectations, Judge
-from sagabus.testing.simulator.world import Commit, Event, Settings, World, Worlds
+from sagabus.testing.simulator.world import Commit, Event, Settings, World, Worlds, may_end
 
 T = TypeVar("T")
 _MOST_WORLDS: Final = 100_000
@@ -171,7 +171,7 @@ class Inquiry:
         events += more
         if isinstance(end, Fault):
             return Found(tuple(events), end)
-        if not finish and worlds.events(end):
+        if not finish and not may_end(worlds.events(end)):
             return Found(tuple(events), None)
         fault = ready.judge.finally_(end) or ready.judge.other_outcome(ready.judge.outcome(end))
         return Found(tuple(events), fault)
@@ -182,7 +182,7 @@ def _run_plain(ready: _Ready, world: World) -> tuple[tuple[Event, ...], World | 
     events: list[Event] = []
     while len(events) < MAX_STEPS:
         possible = ready.worlds.events(world)
-        if not possible:
+        if may_end(possible):
             return tuple(events), world
         event, after = next((p for p in possible if isinstance(p[0], Commit)), possible[0])
         events.append(event)
@@ -198,10 +198,10 @@ def _never_ends(ready: _Ready, world: World) -> bool:
     """Return whether nothing that can come of *world* is an end; False where that is too much to look at."""
     found, todo = {world}, [world]
     while todo:
-        possible = [after for _, after in ready.worlds.events(todo.pop())]
-        if not possible or len(found) > _MOST_WORLDS:
+        possible = ready.worlds.events(todo.pop())
+        if may_end(possible) or len(found) > _MOST_WORLDS:
             return False
-        fresh = {after for after in possible if isinstance(after, World)} - found
+        fresh = {after for _, after in possible if isinstance(after, World)} - found
         found |= fresh
         todo += fresh
     return True

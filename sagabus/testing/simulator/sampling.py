@@ -17,7 +17,7 @@ from attrs import define, field
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.search import Ending, Found, Progress
 from sagabus.testing.simulator.verdict import Judge
-from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds
+from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds, may_end
 
 MAX_STEPS: Final = 5_000
 _DEPTHS: Final = (2, 3, 4, 5)
@@ -69,6 +69,8 @@ class Sampling:
             possible = self.worlds.events(world)
             if not possible:
                 break
+            if may_end(possible) and not self._end(world, tuple(events)):
+                return False
             event, after = possible[choose(possible)]
             events.append(event)
             self.transitions += 1

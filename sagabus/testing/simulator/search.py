@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.verdict import Judge
-from sagabus.testing.simulator.world import Event, World, Worlds
+from sagabus.testing.simulator.world import Event, World, Worlds, may_end
 
 _REPORT_EVERY: Final = 4096
 
@@ -95,9 +95,8 @@ class Search:
         at = 0
         while at < len(self._found):
             world = self._found[at]
-            dead_end = True
-            for event, after in events(world):
-                dead_end = False
+            possible = events(world)
+            for event, after in possible:
                 self.transitions += 1
                 if isinstance(after, Fault):
                     self._fail(at, event, after)
@@ -114,7 +113,7 @@ class Search:
                         return
                 self._sources.append(at)
                 self._targets.append(number)
-            if dead_end and not self._end(at):
+            if may_end(possible) and not self._end(at):
                 return
             at += 1
             if at % _REPORT_EVERY == 0 and progress is not None:
@@ -128,7 +127,7 @@ class Search:
     # -- ends ----------------------------------------------------------------------------------------------------
 
     def _end(self, at: int) -> bool:
-        """Judge a world in which nothing can happen any more; return whether to go on."""
+        """Judge a world in which nothing needs to happen any more; return whether to go on."""
         world = self._found[at]
         fault = self.judge.finally_(world)
         if fault is not None:

@@ -6,7 +6,7 @@ mean stands in the tables of `SagaTables` and `Mail`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from attrs import field, frozen
@@ -299,9 +299,10 @@ class Worlds:
         cells = _with(world.cells, number, Cell(move.after, holds, queue, story))
         if move.facts or move.decision:
             changed = list(cells)
-            gone = self._post(changed, (*move.facts, *move.decision))
-            # A decision counts as one wherever it goes, and only as one.
-            left = self._leave(left, tuple(s for s in gone if s not in move.decision), move.decision)
+            gone = self._post(changed, move.facts)
+            # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
+            answers = tuple(s for s in self._post(changed, move.decision) if s not in move.decision)
+            left = self._leave(left, gone + answers, move.decision)
             cells = tuple(changed)
         return World(cells, left, world.budget, world.clock_ms)
 
@@ -429,6 +430,11 @@ class Worlds:
 def _less(holds: tuple[int, ...], hold: int) -> tuple[int, ...]:
     place = holds.index(hold)
     return holds[:place] + holds[place + 1 :]
+
+
+def may_end(possible: Sequence[tuple[Event, World | Fault]]) -> bool:
+    """Return whether all may be over where *possible* can happen: it is nothing, or failovers, that need not happen."""
+    return all(isinstance(event, RollBack) for event, _ in possible)
 
 
 def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:
