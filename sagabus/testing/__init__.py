@@ -6,38 +6,38 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from sagabus.testing.desk import HarnessError as HarnessError
     from sagabus.testing.exploration import Exploration as Exploration
     from sagabus.testing.exploration import ExplorationError as ExplorationError
     from sagabus.testing.exploration import explore as explore
-    from sagabus.testing.harness import SagaHarness as SagaHarness
-    from sagabus.testing.merger_check import MergerError as MergerError
-    from sagabus.testing.merger_check import check_merger as check_merger
-    from sagabus.testing.released import Deferred as Deferred
-    from sagabus.testing.released import Published as Published
-    from sagabus.testing.released import Replied as Replied
-    from sagabus.testing.released import Sent as Sent
+    from sagabus.testing.harness.desk import HarnessError as HarnessError
+    from sagabus.testing.harness.released import Deferred as Deferred
+    from sagabus.testing.harness.released import Published as Published
+    from sagabus.testing.harness.released import Replied as Replied
+    from sagabus.testing.harness.released import Sent as Sent
+    from sagabus.testing.harness.saga_harness import SagaHarness as SagaHarness
+    from sagabus.testing.laws.merger_check import MergerError as MergerError
+    from sagabus.testing.laws.merger_check import check_merger as check_merger
+    from sagabus.testing.laws.strategies import states_of as states_of
     from sagabus.testing.simulator.moment import Moment as Moment
     from sagabus.testing.store_contract import StoreContract as StoreContract
-    from sagabus.testing.strategies import states_of as states_of
     from sagabus.testing.transport_contract import TransportContract as TransportContract
 
 _HOMES: Final = {
-    "Deferred": "released",
+    "Deferred": "harness.released",
     "Exploration": "exploration",
     "ExplorationError": "exploration",
-    "HarnessError": "desk",
-    "MergerError": "merger_check",
+    "HarnessError": "harness.desk",
+    "MergerError": "laws.merger_check",
     "Moment": "simulator.moment",
-    "Published": "released",
-    "Replied": "released",
-    "SagaHarness": "harness",
-    "Sent": "released",
+    "Published": "harness.released",
+    "Replied": "harness.released",
+    "SagaHarness": "harness.saga_harness",
+    "Sent": "harness.released",
     "StoreContract": "store_contract",
     "TransportContract": "transport_contract",
-    "check_merger": "merger_check",
+    "check_merger": "laws.merger_check",
     "explore": "exploration",
-    "states_of": "strategies",
+    "states_of": "laws.strategies",
 }
 
 __all__ = [

@@ -18,7 +18,7 @@ from sagabus.testing.session import Defaults, Progress, Session, opened, unseen
 if TYPE_CHECKING:
     from sagabus.bus import Bus
     from sagabus.saga import Saga
-    from sagabus.testing.harness import SagaHarness
+    from sagabus.testing.harness.saga_harness import SagaHarness
 
 _SESSION: Final = pytest.StashKey[Session]()
 _HARNESSES: Final = pytest.StashKey[list["SagaHarness[Any]"]]()
@@ -34,7 +34,7 @@ def saga_harness(request: pytest.FixtureRequest) -> Callable[..., SagaHarness[An
 
     Where the test fails, its report shows the version graph of every saga.
     """
-    from sagabus.testing.harness import SagaHarness
+    from sagabus.testing.harness.saga_harness import SagaHarness
 
     made: list[SagaHarness[Any]] = request.node.stash.setdefault(_HARNESSES, [])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import sagabus
-from sagabus.testing.harness import SagaHarness
-from sagabus.testing.released import Published, Sent
+from sagabus.testing.harness.released import Published, Sent
+from sagabus.testing.harness.saga_harness import SagaHarness
 from tests.typing.messages_and_sagas import (
     CheckCredit,
     CreditCheck,

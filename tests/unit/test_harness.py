@@ -11,10 +11,10 @@ import pytest
 from attrs import define, field
 
 from sagabus import MergeSagaState, Saga, SagabusError, UnmergeableStateError, handles, message, starts
-from sagabus.testing.desk import HarnessError
-from sagabus.testing.harness import START, SagaHarness
-from sagabus.testing.released import Deferred, Published, Releases, Replied, Sent
-from sagabus.testing.view import SagaLooks
+from sagabus.testing.harness.desk import HarnessError
+from sagabus.testing.harness.released import Deferred, Published, Releases, Replied, Sent
+from sagabus.testing.harness.saga_harness import START, SagaHarness
+from sagabus.testing.harness.view import SagaLooks
 from tests.sagas_for_tests import (
     CheckCredit,
     CreditCheck,

@@ -21,11 +21,11 @@ from mergers import all_equal, all_true, any_true, by_key, either, first_of, hig
 from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError, DefinitionError, SagabusError, UnmergeableStateError
 from sagabus.saga import Saga, starts
-from sagabus.testing import merge_search, merger_check, merger_laws, other_process
-from sagabus.testing.merger_check import MergerError, check_merger
-from sagabus.testing.merger_laws import examine, refute
-from sagabus.testing.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
-from sagabus.testing.refutation import Law, Refutation, Result
+from sagabus.testing.laws import merge_search, merger_check, merger_laws, other_process
+from sagabus.testing.laws.merger_check import MergerError, check_merger
+from sagabus.testing.laws.merger_laws import examine, refute
+from sagabus.testing.laws.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
+from sagabus.testing.laws.refutation import Law, Refutation, Result
 from tests.sagas_for_tests import CreditCheck, CreditState, Note, SerialCheck, Tally, TallyState, all_scores
 
 # -- states and mergers, where another process finds them --------------------------------------------------------

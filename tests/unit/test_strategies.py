@@ -23,9 +23,9 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from sagabus.errors import ConfigurationError, DefinitionError
-from sagabus.testing.constraints import Constraint, read_limits, read_validator
-from sagabus.testing.siblings import forks_of, siblings_of
-from sagabus.testing.strategies import codec_of, is_strategy, states_of
+from sagabus.testing.laws.constraints import Constraint, read_limits, read_validator
+from sagabus.testing.laws.siblings import forks_of, siblings_of
+from sagabus.testing.laws.strategies import codec_of, is_strategy, states_of
 
 Cents = NewType("Cents", int)
 

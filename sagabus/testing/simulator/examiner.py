@@ -10,7 +10,7 @@ from attrs import field, frozen
 from sagabus.commit import Commit, Snapshot
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Incoming
-from sagabus.testing.merger_laws import refute
+from sagabus.testing.laws.merger_laws import refute
 from sagabus.testing.simulator.purity import Purity
 from sagabus.testing.simulator.sagas import Fault
 

@@ -13,12 +13,12 @@ from sagabus.definition import definition_of, takes_ancestor
 from sagabus.errors import ConfigurationError, DefinitionError, SagabusError
 from sagabus.messages import enclosing_names
 from sagabus.saga import Saga
-from sagabus.testing.merge_search import Tried, search_generated, search_given, simplest
-from sagabus.testing.merge_trial import ANCESTOR, merger_name
-from sagabus.testing.merger_laws import ANCESTRAL_LAWS, NARY_LAWS
-from sagabus.testing.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
-from sagabus.testing.refutation import Law, Refutation, Result
-from sagabus.testing.strategies import codec_of, is_strategy, stored_states, strategies
+from sagabus.testing.laws.merge_search import Tried, search_generated, search_given, simplest
+from sagabus.testing.laws.merge_trial import ANCESTOR, merger_name
+from sagabus.testing.laws.merger_laws import ANCESTRAL_LAWS, NARY_LAWS
+from sagabus.testing.laws.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
+from sagabus.testing.laws.refutation import Law, Refutation, Result
+from sagabus.testing.laws.strategies import codec_of, is_strategy, stored_states, strategies
 
 HASH_SEEDS: Final = (1, 2)
 """Of the processes that the merger is tried in; fixed, so that a check comes out alike each time."""

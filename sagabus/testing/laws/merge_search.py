@@ -12,10 +12,10 @@ from attrs import field, mutable
 
 from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError
-from sagabus.testing.merge_trial import ANCESTOR
-from sagabus.testing.merger_laws import examine
-from sagabus.testing.refutation import Law, Refutation
-from sagabus.testing.siblings import forks_of, siblings_of
+from sagabus.testing.laws.merge_trial import ANCESTOR
+from sagabus.testing.laws.merger_laws import examine
+from sagabus.testing.laws.refutation import Law, Refutation
+from sagabus.testing.laws.siblings import forks_of, siblings_of
 
 Case: TypeAlias = tuple[list[bytes], bytes | None]
 """Stored siblings, and their ancestor where the merger takes one."""

@@ -16,7 +16,7 @@ import msgspec.inspect as shapes
 from sagabus.codec import StateCodec, check_codable, check_fields
 from sagabus.errors import ConfigurationError, DefinitionError
 from sagabus.messages import enclosing_names
-from sagabus.testing.constraints import Constraint, opened, read_limits, read_validator
+from sagabus.testing.laws.constraints import Constraint, opened, read_limits, read_validator
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

@@ -5,7 +5,7 @@
     harness.together(ScoreReported("equifax", 710), ScoreReported("experian", 705))   # forks, and merges
     assert harness.decisions == [CreditDecided("42", accepted=True)]
 
-What a worker does around `advance` is done by `sagabus.testing.desk`; what left is in `sagabus.testing.released`.
+What a worker does around `advance` is done in `desk.py`; what left is as `released.py` has it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sagabus.definition import DAY_S, definition_of
 from sagabus.envelope import MAX_BYTES, Incoming, SagaKey, decode, wrap
 from sagabus.messages import MERGE, type_of
 from sagabus.saga import Saga, utc
-from sagabus.testing.desk import Desk, HarnessError
-from sagabus.testing.released import Release, Released
-from sagabus.testing.view import SagaLooks, SagaView
+from sagabus.testing.harness.desk import Desk, HarnessError
+from sagabus.testing.harness.released import Release, Released
+from sagabus.testing.harness.view import SagaLooks, SagaView
 
 S = TypeVar("S")
 

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from sagabus.codec import StateCodec
 from sagabus.errors import UnmergeableStateError
-from sagabus.testing.refutation import Law, Refutation, Result
+from sagabus.testing.laws.refutation import Law, Refutation, Result
 
 ANCESTOR: Final = "ancestor"
 """The name of the state that siblings come from."""

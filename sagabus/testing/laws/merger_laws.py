@@ -15,8 +15,8 @@ from attrs import frozen
 
 from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError
-from sagabus.testing.merge_trial import ANCESTOR, BrokenCallError, MergeTrial, Term
-from sagabus.testing.refutation import Law, Refutation
+from sagabus.testing.laws.merge_trial import ANCESTOR, BrokenCallError, MergeTrial, Term
+from sagabus.testing.laws.refutation import Law, Refutation
 
 Merger: TypeAlias = Callable[..., Any]
 """Either kind: `merge(siblings)`, or `merge(a, b, ancestor)`."""

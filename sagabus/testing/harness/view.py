@@ -10,8 +10,8 @@ from sagabus.commit import Lifecycle, Snapshot
 from sagabus.envelope import SagaKey
 from sagabus.observe.graph import draw
 from sagabus.saga import utc
-from sagabus.testing.desk import Desk, HarnessError
-from sagabus.testing.released import Release, Releases
+from sagabus.testing.harness.desk import Desk, HarnessError
+from sagabus.testing.harness.released import Release, Releases
 
 S = TypeVar("S")
 

@@ -18,7 +18,7 @@ from sagabus.errors import SagabusError
 from sagabus.outgoing import Outgoing, OutgoingKind, posted_merge
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping
-from sagabus.testing.released import Release, read
+from sagabus.testing.harness.released import Release, read
 
 
 class HarnessError(SagabusError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from sagabus.testing.strategies import strategies
+from sagabus.testing.laws.strategies import strategies
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

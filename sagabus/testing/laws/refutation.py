@@ -9,7 +9,7 @@ from attrs import frozen
 
 
 class Law(enum.StrEnum):
-    """What every merger must keep; `sagabus.testing.merger_laws` tries to refute it."""
+    """What every merger must keep; `sagabus.testing.laws.merger_laws` tries to refute it."""
 
     ANSWERS = "answers"
     STORABLE = "storable"
