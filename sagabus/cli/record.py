@@ -37,7 +37,7 @@ def command(app: str, sagas: Sequence[str], completed: bool, limit: int) -> None
         for wanted in sagas:
             for recorded in _recorded(bus, app, wanted, completed, limit):
                 for line in write(recorded):
-                    click.echo(line)
+                    click.echo(line.encode())  # JSON is UTF-8, whatever the terminal is
 
 
 def _recorded(bus: Bus, app: str, wanted: str, completed: bool, limit: int) -> Iterator[RecordedSaga]:

@@ -142,10 +142,18 @@ def _commit_line(entry: HistoryEntry) -> _Commit:
         life=entry.life,
         completed=entry.completed,
         dropped_decision=entry.dropped_decision,
-        messages=list(entry.messages),
+        messages=[_in_a_line(message) for message in entry.messages],
         facts=_half_line(entry.facts),
         decision=_half_line(entry.decision),
     )
+
+
+def _in_a_line(envelope: Envelope) -> Envelope:
+    """Return an envelope whose body has no line breaks; a foreign sender may have laid it out for people."""
+    data = bytes(envelope.data)
+    if b"\n" not in data and b"\r" not in data:
+        return envelope
+    return msgspec.structs.replace(envelope, data=msgspec.Raw(msgspec.json.format(data, indent=-1)))
 
 
 def _half_line(half: HalfDigest | None) -> _Half | None:

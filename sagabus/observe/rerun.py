@@ -260,8 +260,8 @@ class _Replay:
         bare = sum(entry.facts is None for entry in self._entries)
         if bare:
             notes.append(
-                f"{bare} commits were stored by an older sagabus, without digests; "
-                f"of them only outcome and completion are compared"
+                f"{bare} commits were stored by an older sagabus, without digests; of them only outcome and completion "
+                f"are compared, and handlers see the time of the commit as now"
             )
         if self._evolved:
             notes.append("the class of the state has changed; states are compared at the end only")

@@ -519,8 +519,9 @@ def test_replay_by_a_state_with_a_new_member_compares_all_that_was_there(hand: H
         "the class of the state has changed; states are compared at the end only",
         "new in the state, and not compared: asked",
     )
-    comparison = rerun(changed(Wider, widest, threshold=600, scored=handles(halved)), recorded(hand))
-    assert [about for _, about, _ in texts(comparison)] == ["decision"] or comparison.end
+    comparison = rerun(changed(Wider, widest, threshold=600), recorded(hand))
+    assert [(number, about) for number, about, _ in texts(comparison)] == [(4, "decision")]
+    comparison = rerun(changed(Wider, widest, scored=handles(halved)), recorded(hand))
     assert "state.scores.a: recorded 710, now 355" in [d.text for d in comparison.end]
 
 
@@ -533,8 +534,9 @@ def test_replay_of_an_older_history_compares_outcomes_and_the_end(hand: Hand) ->
     old = [evolve(entry, loaded_ms=0, facts=None, decision=None) for entry in saga.history]
     saga = evolve(saga, history=tuple(old))
     comparison = rerun(changed(threshold=600), saga)
-    # The time of the load is gone as well, so what was made of it differs.
-    assert [d.text.partition(":")[0] for d in comparison.end] == ["state.opened_at"] or not comparison.end
+    assert texts(comparison) == []
+    # When it was loaded is not known either: the saga has kept that time, and the replay has the commit's.
+    assert [d.text.partition(":")[0] for d in comparison.end] == ["state.opened_at"]
     assert comparison.notes[0].startswith("5 commits were stored by an older sagabus, without digests")
     assert texts(rerun(changed(merger=first), saga)) == [(4, "decision", "recorded completed, now the saga goes on")]
 
@@ -613,6 +615,20 @@ def test_record_has_whole_messages_and_readable_states(hand: Hand) -> None:
     assert lines[1]["messages"][0]["data"] == {"bureau": "a", "points": 710}
     assert lines[0]["facts"]["effects"][2]["kind"] == "timer"
     assert lines[-1]["state"]["scores"] == {"a": 710, "b": 690}
+
+
+def test_message_that_was_laid_out_for_people_goes_into_one_line() -> None:
+    """Whatever a foreign sender put between the members of a body, a commit is a line."""
+    hand = Hand(MemoryStore(), TODAY)
+    pretty = (
+        b'{"specversion":"1.0","id":"1","source":"/x","type":"record.check","data":{\r\n "customer":\t"42\xc3\xa9"}}'
+    )
+    hand.handle(Incoming(decode(pretty)))
+    lines = list(write(record(hand.store, KEY, APP)))
+    assert all("\n" not in line and "\r" not in line for line in lines)
+    (saga,) = read(lines)
+    assert bytes(saga.history[0].messages[0].data) == '{"customer":"42é"}'.encode()
+    assert rerun(TODAY, saga).verdict == "same"
 
 
 def test_file_holds_many_sagas_and_comments(hand: Hand) -> None:
