@@ -40,6 +40,10 @@ class Merged(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+_MAIN: Final = frozenset({"__main__", "__mp_main__"})
+"""What another process has something else under; the second is what multiprocessing calls the first in its children."""
+
+
 class Task(msgspec.Struct, frozen=True):
     """What another process is asked to merge.
 
@@ -64,7 +68,7 @@ class Unreachable:
 def address_of(subject: Any) -> str | Unreachable:
     """Return where another process finds *subject*, as `module:qualname`."""
     for module, name in _candidates(subject):
-        if module == "__main__":
+        if module in _MAIN:
             continue
         address = f"{module}:{name}"
         with contextlib.suppress(AttributeError, ImportError):  # a name that leads nowhere, as of what a function makes
