@@ -25,7 +25,12 @@ from sagabus.testing.laws.merge_trial import BrokenCallError, MergeTrial, Term
 from sagabus.testing.laws.strategies import codec_of
 
 TIMEOUT_S: Final = 120.0
-_BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from sagabus.testing.laws.other_process import serve; serve()"
+_BOOT: Final = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from sagabus.testing.laws.other_process import serve
+serve()
+"""
 
 
 class Merged(msgspec.Struct, frozen=True):
