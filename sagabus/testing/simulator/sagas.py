@@ -353,9 +353,12 @@ class SagaTables:
         decision = [sketch for _, sketch in run.decision if not sketch.is_timer] if decided else []
         names: dict[str, str] = {}
         timers: list[int] = []
+        pending = {self.mail.named(self.key, id_) for id_ in after.timers.values()}
         for id_, sketch in (*run.facts, *(run.decision if decided else ())):
             if sketch.is_timer:
-                number = self.mail.fresh(self.key, sketch, (held_timers,))
+                # A timer replaces the pending one of its name; nameless ones stand beside each other.
+                nameless = sketch.envelope.timer == sketch.envelope.id
+                number = self.mail.fresh(self.key, sketch, (held_timers, *((pending, timers) if nameless else ())))
                 names[id_] = self.mail.items[number].name
                 timers.append(number)
         if result.posted_merge:

@@ -33,14 +33,14 @@ class Loads:
     Attributes:
         saga: which.
         messages: their names.
-        kept: whether the message stays in the queue too, to be delivered once more.
-        resent: whether its sender sends the same body again, under a new id.
+        kept: which message, the first or the second, stays in the queue too, to be delivered once more; 0 for none.
+        resent: of which the sender sends the same body again, under a new id; 0 for none.
     """
 
     saga: SagaKey
     messages: tuple[str, ...]
-    kept: bool = False
-    resent: bool = False
+    kept: int = 0
+    resent: int = 0
 
 
 @frozen
@@ -88,7 +88,7 @@ def schedule_of(token: str) -> Schedule:
 def _plain(step: Step) -> list[Any]:
     match step:
         case Loads(saga, messages, kept, resent):
-            return ["L", str(saga), list(messages), int(kept), int(resent)]
+            return ["L", str(saga), list(messages), kept, resent]
         case Commits(saga, messages, which):
             return ["C", str(saga), list(messages), which]
         case RollsBack(saga):
@@ -98,7 +98,7 @@ def _plain(step: Step) -> list[Any]:
 def _step(plain: list[Any]) -> Step:
     kind, saga = plain[0], SagaKey.parse(plain[1])
     if kind == "L":
-        return Loads(saga, tuple(plain[2]), bool(plain[3]), bool(plain[4]))
+        return Loads(saga, tuple(plain[2]), int(plain[3]), int(plain[4]))
     if kind == "C":
         return Commits(saga, tuple(plain[2]), int(plain[3]))
     if kind == "R":

@@ -118,9 +118,11 @@ class Teller:
         if held.commit.merged:
             line += f"; the merger makes {self._opened(held)}" if not table.tells_merges else "; its siblings merge"
         if event.kept:
-            line += "; it is delivered once more later"
+            again = "it" if len(items) == 1 else _say(items[event.kept - 1].sketch.message)
+            line += f"; {again} is delivered once more later"
         if event.resent:
-            line += "; its sender sends it again under a new id"
+            again = "it" if len(items) == 1 else _say(items[event.resent - 1].sketch.message)
+            line += f"; its sender sends {again} again under a new id"
         self._lines.append(line)
 
     def _commit(self, world: World, event: Commit, after: World | Fault) -> None:

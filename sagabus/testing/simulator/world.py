@@ -78,12 +78,15 @@ class Tale(NamedTuple):
 
 
 class Load(NamedTuple):
-    """A worker loads saga number *cell* for *items*, one of which may stay in the queue too, as a copy or a twin."""
+    """A worker loads saga number *cell* for *items*.
+
+    The one whose place, from 1, is *kept* stays in the queue too, as a copy; that at *resent* as a twin; 0 for none.
+    """
 
     cell: int
     items: tuple[int, ...]
-    kept: bool = False
-    resent: bool = False
+    kept: int = 0
+    resent: int = 0
 
 
 class Commit(NamedTuple):
@@ -224,14 +227,13 @@ class Worlds:
             found.append((event, loaded.fault))
         elif loaded.hold is not None:
             found.append((event, self._take(world, cell, event, loaded)))
-            if len(event.items) > 1:
-                return
-            if world.budget.duplicates:
-                again = event._replace(kept=True)
-                found.append((again, self._take(world, cell, again, loaded)))
-            if world.budget.resends and self._resendable(event.items[0]):
-                twice = event._replace(resent=True)
-                found.append((twice, self._take(world, cell, twice, loaded)))
+            for which, item in enumerate(event.items, 1):
+                if world.budget.duplicates:
+                    again = event._replace(kept=which)
+                    found.append((again, self._take(world, cell, again, loaded)))
+                if world.budget.resends and self._resendable(item):
+                    twice = event._replace(resent=which)
+                    found.append((twice, self._take(world, cell, twice, loaded)))
 
     def _resendable(self, number: int) -> bool:
         sketch = self.mail.items[number].sketch
@@ -243,13 +245,13 @@ class Worlds:
         queue, budget = cell.queue, world.budget
         if event.kept:
             budget = budget._replace(duplicates=budget.duplicates - 1)
-        else:
-            for item in event.items:
+        for which, item in enumerate(event.items, 1):
+            if which != event.kept:
                 place = queue.index(item)
                 queue = queue[:place] + queue[place + 1 :]
         if event.resent:
             taken = (queue, event.items, self._held(self.tables[event.cell], holds))
-            queue = tuple(sorted((*queue, self.mail.twin(event.items[0], taken))))
+            queue = tuple(sorted((*queue, self.mail.twin(event.items[event.resent - 1], taken))))
             budget = budget._replace(resends=budget.resends - 1)
         cells = _with(world.cells, event.cell, Cell(cell.record, holds, queue, cell.story))
         return World(cells, world.left, budget, self._clock(world, event.items))
