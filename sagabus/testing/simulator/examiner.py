@@ -28,6 +28,7 @@ class Examiner:
     clocked: bool
     _purity: Purity = field(init=False)
     _tried: dict[Any, Fault | None] = field(factory=dict, init=False)
+    _watched: dict[Any, Fault | None] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_purity", Purity(self.definition, self.clocked))
@@ -46,7 +47,31 @@ class Examiner:
             fault = self._tried[siblings, parents]
             if fault is not None:
                 return fault
-        return self._purity.examine(snapshot, incoming, commit)
+        known = self._known(snapshot, incoming)
+        if known not in self._watched:
+            self._watched[known] = self._purity.examine(snapshot, incoming, commit)
+        return self._watched[known]
+
+    def _known(self, snapshot: Snapshot, incoming: Sequence[Incoming]) -> Any:
+        """Return what all that a run depends on amounts to: it is not made twice for siblings that merge alike."""
+        opening: Any = tuple(version.state for version in snapshot.versions)
+        if len(opening) > 1 and not self.definition.ancestral and self.definition.merger is not None:
+            codec = self.definition.codec
+            try:
+                opening = codec.encode(self.definition.merger([codec.decode(state) for state in opening])), True
+            except Exception:
+                # What the merger raises, the run has raised too, and tells: `Commit.unmergeable`.
+                return object()
+        return (
+            snapshot.lifecycle,
+            snapshot.life,
+            snapshot.now_ms,
+            opening,
+            snapshot.starter,
+            tuple(snapshot.timers.items()),
+            tuple(snapshot.consumed),
+            tuple(message.id for message in incoming),
+        )
 
     def _try_laws(self, siblings: tuple[bytes, ...], parents: tuple[bytes | None, ...]) -> Fault | None:
         codec, merger = self.definition.codec, self.definition.merger
