@@ -69,12 +69,14 @@ class Tale(NamedTuple):
         starter: who had started it then.
         handled: the items handled since, sorted.
         told: whether it has handled MergeSagaState in a way of its own since.
+        life: of which life; 0 where it was absent or had completed.
     """
 
     opening: bytes | None = None
     starter: bytes = b""
     handled: tuple[int, ...] = ()
     told: bool = False
+    life: int = 0
 
 
 class Load(NamedTuple):
@@ -317,6 +319,8 @@ class Worlds:
         return found
 
     def _tell(self, table: SagaTables, tale: Tale, run: Run) -> int:
+        if run.commit.life != tale.life:
+            tale = Tale(life=run.commit.life)
         handled = [item for item in run.items if not self.mail.items[item].is_merge]
         if self.mail.exact:
             handled = [item for item in handled if item not in tale.handled]
@@ -341,7 +345,8 @@ class Worlds:
             tale = self._tales[story]
             fault = self.check_tale(table, kept, tale) if self.settings.serial_merges else None
             assert kept.record is not None
-            opening = Tale() if kept.ended else Tale(table.states(record)[0], kept.record.starter)
+            life = kept.record.life
+            opening = Tale() if kept.ended else Tale(table.states(record)[0], kept.record.starter, life=life)
             found = self._settled[known] = self._tale(opening), fault
         return found
 
