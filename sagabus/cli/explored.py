@@ -23,11 +23,12 @@ def print_explored(result: Exploration, told: Sequence[str], imports: str) -> No
         told: the steps of the one schedule that was asked for; empty where it fails.
         imports: lines that the test to paste needs beside its own imports.
     """
+    if told:
+        click.echo(f"replay: ok, {len(told)} steps\n\n{_numbered(told)}")
+        return
     click.echo(str(result))
     if result.failure is not None:
         _print_failure(result.failure, imports)
-    elif told:
-        click.echo("\n" + _numbered(told))
     else:
         for outcome, ending in result.outcomes.items():
             click.echo(f"\n{_schedules(ending.schedules)} with {outcome!r}\n  --replay {ending.example}")

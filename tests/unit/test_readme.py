@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.documents import ROOT, blocks, run
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -30,13 +28,20 @@ bus.worker().run_until_idle()
 
 def test_readme_saga_runs_and_decides(tmp_path: Path) -> None:
     """The first code block is a whole program: copied as it stands, it decides a credit check once."""
-    (code, *_) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code, _ = blocks(README, "python")
     (tmp_path / "readme_app.py").write_text(code, encoding="utf-8")
-    env = {**os.environ, "SAGABUS_STORE": "memory:", "SAGABUS_TRANSPORT": "memory:", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROOF], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run(tmp_path, "-c", _PROOF, env={"SAGABUS_STORE": "memory:", "SAGABUS_TRANSPORT": "memory:"})
     assert done.stdout == "CreditDecided(customer='42', accepted=True)\n", done.stderr
+
+
+def test_readme_tests_pass(tmp_path: Path) -> None:
+    """The second code block tests the first: it forks the saga, and looks at every order."""
+    app, tests = blocks(README, "python")
+    (tmp_path / "yourapp.py").write_text(app, encoding="utf-8")
+    (tmp_path / "test_yourapp.py").write_text(tests, encoding="utf-8")
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "\nsagabus: 1 exploration, " in done.stdout
+    assert "\n2 passed" in done.stdout
 
 
 @pytest.mark.parametrize(("test", "path"), re.findall(r"\[(test_\w+)\]\(([\w/.]+)\)", README))
