@@ -113,7 +113,8 @@ class Judge:
         """Return the messages that stay in the queues for ever, each with the reason and what was raised."""
         found = []
         for number, cell in enumerate(world.cells):
-            for item in cell.queue:
+            # Copies of one message are one dead letter.
+            for item in dict.fromkeys(cell.queue):
                 loaded = self.worlds.loaded(world, Load(number, (item,)))
                 if loaded.reason in _DEAD:
                     found.append((self.worlds.tables[number].key, item, loaded.reason, loaded.error))
