@@ -1,0 +1,1 @@
+"""Random schedules of the simulator, forced on real stores and real workers."""
