@@ -16,30 +16,24 @@ if TYPE_CHECKING:
     from sagabus.testing.simulator.report import Failure
 
 
-def print_explored(result: Exploration, told: Sequence[str], imports: str) -> None:
-    """Show an exploration to people.
-
-    Args:
-        told: the steps of the one schedule that was asked for; empty where it fails.
-        imports: lines that the test to paste needs beside its own imports.
-    """
-    if told:
-        click.echo(f"replay: ok, {len(told)} steps\n\n{_numbered(told)}")
-        return
+def print_explored(result: Exploration) -> None:
+    """Show an exploration to people."""
     click.echo(str(result))
     if result.failure is not None:
-        _print_failure(result.failure, imports)
+        _print_failure(result.failure)
+    elif result.trace:
+        click.echo(f"\n{_numbered(result.trace)}")
     else:
         for outcome, ending in result.outcomes.items():
             click.echo(f"\n{_schedules(ending.schedules)} with {outcome!r}\n  --replay {ending.example}")
 
 
-def _print_failure(failure: Failure, imports: str) -> None:
+def _print_failure(failure: Failure) -> None:
     click.echo(f"\n{failure.kind}: {failure.problem}\n\n{_numbered(failure.trace)}")
     if failure.graph:
         click.echo(f"\nthe versions:\n{textwrap.indent(failure.graph, '  ')}")
     click.echo(f"\nto see it again: --replay {failure.token}")
-    click.echo(f"\nas a test:\n\n{textwrap.indent(imports + failure.test, '    ').rstrip()}")
+    click.echo(f"\nas a test:\n\n{textwrap.indent(failure.test, '    ').rstrip()}")
 
 
 def _numbered(lines: Sequence[str]) -> str:
@@ -52,7 +46,7 @@ def _schedules(count: float) -> str:
     return f"{'endless' if math.isinf(count) else format(int(count), ',')} schedules end"
 
 
-def emit_explored(result: Exploration, told: Sequence[str], imports: str) -> None:
+def emit_explored(result: Exploration) -> None:
     """Show an exploration to programs: a line for the whole, one for each outcome, one for the failure."""
     emit(
         {
@@ -64,7 +58,7 @@ def emit_explored(result: Exploration, told: Sequence[str], imports: str) -> Non
             "states": result.states,
             "transitions": result.transitions,
             "schedules": _number(result.schedules),
-            "trace": list(told) or None,
+            "trace": list(result.trace) or None,
         }
     )
     for outcome, ending in result.outcomes.items():
@@ -86,7 +80,7 @@ def emit_explored(result: Exploration, told: Sequence[str], imports: str) -> Non
                 "trace": list(failure.trace),
                 "graph": failure.graph,
                 "token": failure.token,
-                "test": imports + failure.test,
+                "test": failure.test,
             }
         )
 

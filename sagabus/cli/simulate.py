@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -67,6 +67,8 @@ def command(
     \b
       sagabus simulate examples.credit_check.app:bus CreditCheck replies.jsonl
     """
+    from unittest.mock import ANY
+
     from sagabus.app import load_app
     from sagabus.cli.explored import emit_explored, print_explored
     from sagabus.cli.message_lines import read
@@ -84,27 +86,10 @@ def command(
     subject = bus if with_consumers else definition.cls
     with _watched():
         result = explore(subject, **asked, **settings)
-    told = () if result.mode != "replay" or result.failure else _told(subject, asked, settings)
     show = emit_explored if as_json else print_explored
-    show(result, told, _imports(app, with_consumers, one_outcome))
+    show(result)
     if result.failure is not None:
         raise SimulationError(definition.name, result.failure.kind)
-
-
-class _Any:
-    """Equal to every outcome, so that each is allowed. A test to paste takes `unittest.mock.ANY` for it."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __repr__(self) -> str:
-        return "ANY"
-
-
-ANY: Final = _Any()
 
 
 def _definition(bus: Bus, app: str, name: str) -> SagaDefinition:
@@ -130,22 +115,3 @@ def _watched() -> Iterator[None]:
 
     with opened(Session(Defaults(), lambda: watched(nullcontext))):
         yield
-
-
-def _told(subject: Any, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the steps of the schedule that was asked for."""
-    from sagabus.testing.exploration import inquiry_of
-    from sagabus.testing.simulator.schedule import schedule_of
-
-    world = {name: settings[name] for name in ("workers", "batch", "duplicates", "resends", "rollbacks")}
-    inquiry, found = inquiry_of(subject, **asked, **world).follow(schedule_of(settings["replay"]))
-    return inquiry.tell(found.events).lines
-
-
-def _imports(app: str, with_consumers: bool, one_outcome: bool) -> str:
-    """Return the imports that a test to paste needs beside its own."""
-    module, _, attribute = app.partition(":")
-    lines = [] if one_outcome else ["from unittest.mock import ANY", ""]
-    if with_consumers:
-        lines += [f"from {module} import {attribute or 'bus'}" + (" as bus" if attribute not in ("", "bus") else "")]
-    return "".join(f"{line}\n" for line in lines)

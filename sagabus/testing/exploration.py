@@ -64,6 +64,7 @@ class Exploration:
         complete: whether there are no others.
         mode: `exhaustive`, `random` or `replay`.
         seed: of a random search; else None.
+        trace: of a replay: what happened, a line a step.
     """
 
     failure: Failure | None
@@ -74,6 +75,7 @@ class Exploration:
     complete: bool
     mode: str
     seed: int | None = None
+    trace: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -92,10 +94,15 @@ class Exploration:
         return self
 
     def __str__(self) -> str:
-        many = "endless" if math.isinf(self.schedules) else f"{int(self.schedules):,}"
+        end = self.failure.kind if self.failure else "ok"
+        if self.mode == "replay":
+            return f"replay of {len(self.trace)} steps: {end}"
         how = f"{self.mode}, seed {self.seed}" if self.seed is not None else self.mode
-        end = f"{self.failure.kind}" if self.failure else f"ok, {len(self.outcomes)} outcomes"
-        return f"{how}: {self.states:,} states, {self.transitions:,} transitions, {many} schedules: {end}"
+        looked = f"{how}: {self.states:,} states, {self.transitions:,} transitions"
+        if self.failure is not None and not self.schedules:
+            return f"{looked}: {end}"
+        many = "endless" if math.isinf(self.schedules) else f"{int(self.schedules):,}"
+        return f"{looked}, {many} schedules, {len(self.outcomes)} outcomes: {end}"
 
 
 def explore(
@@ -260,7 +267,8 @@ def _sampled(
 def _replayed(inquiry: Inquiry, token: str, reporter: _Reporter) -> Exploration:
     inquiry, found = inquiry.follow(schedule_of(token))
     failure = None if found.fault is None else reporter.failure(inquiry, found, "the schedule that was asked for")
-    return Exploration(failure, {}, 0, len(found.events), 1, False, "replay")
+    trace = failure.trace if failure else inquiry.tell(found.events).lines
+    return Exploration(failure, {}, 0, len(found.events), 1, False, "replay", trace=trace)
 
 
 def _endings(inquiry: Inquiry, searched: Search | Sampling) -> dict[Any, Ending]:
@@ -286,8 +294,7 @@ class _Reporter:
     def failure(self, inquiry: Inquiry, found: Found, how: str) -> Failure:
         """Return the report of a schedule."""
         assert found.fault is not None
-        call = {**self.call, "start": list(inquiry.start), "messages": list(inquiry.messages)}
-        return failure_of(found.fault, inquiry.tell(found.events), call, self.subject, how)
+        return failure_of(found.fault, inquiry.tell(found.events), self.call, self.subject, how)
 
     def shrunk(self, inquiry: Inquiry, found: Found, limit: int, how: str, *, exact: bool = True) -> Failure:
         """Return the report of the smallest case that fails alike: with fewer messages, by the shortest schedule.
@@ -304,17 +311,13 @@ class _Reporter:
                 inquiry, found, exact = asked, search.failure, True
         assert found.fault is not None
         kind = found.fault.kind
-        place = 0
-        while place < len(inquiry.messages) and inquiry.plain()[1].fault is None:
-            smaller = inquiry.without(place)
-            if smaller.plain()[1].fault is not None:
-                place += 1
+        for name in inquiry.names:
+            smaller = inquiry.without(name)
+            if inquiry.plain()[1].fault is not None or smaller.plain()[1].fault is not None:
                 continue
             asked, search = smaller.search(limit)
             if search.failure is not None and search.failure.fault is not None and search.failure.fault.kind == kind:
                 inquiry, found, exact = asked, search.failure, True
-            else:
-                place += 1
         if not exact:
             found = _shorter(inquiry, found)
         return self.failure(inquiry, found, how)

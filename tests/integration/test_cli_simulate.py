@@ -108,7 +108,7 @@ def test_simulate_of_a_sound_saga_lists_its_outcomes_and_connects_nothing(folder
     """Each outcome comes with how many schedules end so and a token; several outcomes are no failure."""
     done = sagabus(folder, "simulate", "workshop:other", "AtLeast", "messages.jsonl")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"exhaustive: \d+ states, \d+ transitions, 138 schedules: ok, 2 outcomes\n", done.stdout)
+    assert re.match(r"exhaustive: \d+ states, \d+ transitions, 138 schedules, 2 outcomes: ok\n", done.stdout)
     assert "\n78 schedules end with Delivered(number='7', parts=2)\n  --replay v1:" in done.stdout
     assert "\n60 schedules end with Delivered(number='7', parts=3)\n  --replay v1:" in done.stdout
 
@@ -176,7 +176,7 @@ def test_simulate_at_random_is_repeated_by_its_seed(folder: Path) -> None:
     args = ("simulate", "workshop:other", "AtLeast", "messages.jsonl", "--mode", "random", "--runs", "20")
     first = sagabus(folder, *args, "--seed", "4")
     assert first.stdout.startswith("random, seed 4: ")
-    assert " 20 schedules: ok" in first.stdout
+    assert " 20 schedules, " in first.stdout
     assert sagabus(folder, *args, "--seed", "4").stdout == first.stdout
 
 

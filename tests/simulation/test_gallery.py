@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import pytest
 
-from sagabus.testing import Exploration, explore
+from sagabus.testing import Exploration, ExplorationError, explore
 from sagabus.testing.exploration import inquiry_of
+from sagabus.testing.simulator.report import Failure
+from sagabus.testing.simulator.schedule import LeavesOut, schedule_of
 from tests.simulation import broken
 from tests.simulation.broken.exhibit import Exhibit
 
@@ -33,9 +35,10 @@ def explored(exhibit: Exhibit, **more: Any) -> Exploration:
     return explore(exhibit.subject, **{**exhibit.arguments, **more})
 
 
-def fails(exhibit: Exhibit, events: Sequence[Any]) -> bool:
+def fails(exhibit: Exhibit, failure: Failure, events: Sequence[Any]) -> bool:
     """Return whether a schedule, played as it stands and no further, fails; a step that cannot happen is left out."""
-    _, found = inquiry_of(exhibit.subject, **exhibit.arguments).follow(tuple(events), finish=False)
+    left_out = [step for step in schedule_of(failure.token) if isinstance(step, LeavesOut)]
+    _, found = inquiry_of(exhibit.subject, **exhibit.arguments).follow((*left_out, *events), finish=False)
     return found.fault is not None and found.fault.kind in exhibit.kinds
 
 
@@ -69,10 +72,27 @@ def test_explore_broken_saga_shows_a_schedule_of_which_every_event_is_needed(mod
     exhibit = module.BROKEN
     failure = explored(exhibit, mode="exhaustive").failure
     assert failure is not None
-    assert fails(exhibit, failure.events), failure.report
+    assert fails(exhibit, failure, failure.events), failure.report
     for dropped in range(len(failure.events)):
         rest = [event for number, event in enumerate(failure.events) if number != dropped]
-        assert not fails(exhibit, rest), f"event {dropped + 1} is not needed in:\n{failure.report}"
+        assert not fails(exhibit, failure, rest), f"event {dropped + 1} is not needed in:\n{failure.report}"
+
+
+@each
+def test_explore_broken_saga_gives_a_test_to_paste_that_fails(module: ModuleType) -> None:
+    """The test at the end of a report runs as it stands, and fails by the schedule that was found."""
+    failure = explored(module.BROKEN, mode="exhaustive").failure
+    assert failure is not None
+    pasted: dict[str, Any] = {}
+    exec(failure.test, pasted)
+    (test,) = (value for name, value in pasted.items() if name.startswith("test_"))
+    if "to be given again" in failure.test:
+        # A function without a name cannot be pasted; the report says which.
+        assert any("<" in getattr(value, "__qualname__", "") for value in module.BROKEN.arguments.values())
+    else:
+        with pytest.raises(ExplorationError) as caught:
+            test()
+        assert caught.value.failure.kind in module.BROKEN.kinds
 
 
 @each

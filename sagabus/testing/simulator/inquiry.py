@@ -15,7 +15,7 @@ from sagabus.testing.simulator.purity import ClockMattersError
 from sagabus.testing.simulator.sagas import Fault, Rules, SagaTables
 from sagabus.testing.simulator.sampling import MAX_STEPS, Sampling
 from sagabus.testing.simulator.scene import Scene
-from sagabus.testing.simulator.schedule import Schedule
+from sagabus.testing.simulator.schedule import LeavesOut, Schedule
 from sagabus.testing.simulator.search import Found, Progress, Search
 from sagabus.testing.simulator.serial import SerialOrders
 from sagabus.testing.simulator.stage import Stage
@@ -44,6 +44,7 @@ class Inquiry:
         settings: what may happen.
         expectations: what must come of it.
         rules: what the store does with a commit.
+        left_out: the names of those messages that are not there after all.
         clocked: whether it is known that time matters.
         examined: whether runs are examined for purity, and mergers for their laws.
     """
@@ -54,6 +55,7 @@ class Inquiry:
     settings: Settings
     expectations: Expectations
     rules: Rules = apply_commit
+    left_out: tuple[str, ...] = ()
     clocked: bool = False
     examined: bool = True
     _ready: list[_Ready] = field(factory=list, init=False)
@@ -88,6 +90,8 @@ class Inquiry:
         Args:
             finish: whether to go on to the end where it ends before.
         """
+        if schedule and isinstance(schedule[0], LeavesOut):
+            return self.without(*schedule[0].messages).follow(schedule[1:], finish=finish)
         return self._asked(lambda inquiry: inquiry._follow(schedule, finish))
 
     def plain(self) -> tuple[Inquiry, Found]:
@@ -97,11 +101,18 @@ class Inquiry:
     def tell(self, events: Sequence[Event]) -> Told:
         """Return a schedule in words, having played it on a real store in memory."""
         ready = self.ready()
-        return Teller(ready.worlds, self.scene, Stage.of(self.scene)).tell(ready.opening, events)
+        told = Teller(ready.worlds, self.scene, Stage.of(self.scene)).tell(ready.opening, events)
+        return evolve(told, schedule=(LeavesOut(self.left_out), *told.schedule)) if self.left_out else told
 
-    def without(self, place: int) -> Inquiry:
-        """Return the same inquiry without one of its messages."""
-        return evolve(self, messages=self.messages[:place] + self.messages[place + 1 :])
+    def without(self, *names: str) -> Inquiry:
+        """Return the same inquiry without some of its messages; the others keep their names."""
+        return evolve(self, left_out=(*self.left_out, *names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the messages, those that start sagas not among them."""
+        numbers = range(len(self.start) + 1, len(self.start) + len(self.messages) + 1)
+        return tuple(name for name in map("m{}".format, numbers) if name not in self.left_out)
 
     def ready(self) -> _Ready:
         """Return worlds, judge and opening; made once."""
@@ -120,7 +131,7 @@ class Inquiry:
 
     def _prepare(self) -> _Ready:
         settings, scene = self.settings, self.scene
-        inputs = scene.inputs(self.start, self.messages)
+        inputs = scene.inputs(self.start, self.messages, self.left_out)
         exact = bool(settings.budget.duplicates or settings.budget.rollbacks)
         mail = Mail(scene, exact=exact, clocked=self.clocked)
 

@@ -15,7 +15,7 @@ import msgspec
 from attrs import frozen
 
 from sagabus.envelope import Envelope, Incoming, SagaKey
-from sagabus.messages import MERGE, registry
+from sagabus.messages import MERGE
 from sagabus.outgoing import Outgoing
 from sagabus.testing.simulator.scene import START_MS, Input, Scene, envelope_of
 
@@ -249,13 +249,3 @@ def _says(envelope: Envelope) -> tuple[Any, ...]:
 
 def _digest(says: tuple[Any, ...]) -> str:
     return hashlib.blake2b(repr(says).encode(), digest_size=3).hexdigest()
-
-
-def describe(message: Any) -> str:
-    """Return a message as users write it, without its module."""
-    return repr(message)
-
-
-def type_name(envelope: Envelope) -> str:
-    """Return the class name of the message in *envelope*."""
-    return registry.named(envelope.type).cls.__qualname__.rpartition(".")[2]

@@ -13,6 +13,7 @@ from sagabus.definition import definition_of
 from sagabus.envelope import SagaKey
 from sagabus.errors import HandlerMisuseError
 from sagabus.messages import type_of
+from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import World, Worlds
 
 
@@ -36,7 +37,7 @@ class Messages(tuple[Any, ...]):
         return hash(tuple(self._says()))
 
     def __repr__(self) -> str:
-        return ", ".join(map(repr, self)) or "no decision"
+        return ", ".join(map(say, self)) or "no decision"
 
 
 @frozen

@@ -23,6 +23,7 @@ from sagabus.envelope import Envelope, Incoming
 from sagabus.saga import Saga
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.scene import envelope_of
+from sagabus.testing.simulator.wording import say
 
 _LATER_MS: Final = 400 * 86_400_000 + 40_271_311
 """No whole number of years, weeks, days or hours."""
@@ -89,7 +90,7 @@ class Purity:
             return Fault(
                 "impure",
                 f"a default of {state.__qualname__} is shared by all sagas: after {_names(incoming)}, a new one begins "
-                f"as {state()!r}. Use field(factory=...)",
+                f"as {say(state())}. Use field(factory=...)",
             )
         if repr(list(_shared_values(self.definition.cls))) != self._shared:
             handled = _names(incoming)
@@ -146,10 +147,10 @@ def _says(envelope: Envelope) -> tuple[Any, ...]:
 def _difference(first: Commit, second: Commit, definition: SagaDefinition) -> str:
     for a, b in ((first.decision, second.decision), (first.facts, second.facts)):
         if a is not None and b is not None and a.state is not None and b.state is not None and a.state != b.state:
-            return f"first {definition.codec.decode(a.state)!r}, then {definition.codec.decode(b.state)!r}"
+            return f"first {say(definition.codec.decode(a.state))}, then {say(definition.codec.decode(b.state))}"
     sent = [[Incoming(envelope_of(m)).message for m in _all_sent(commit)] for commit in (first, second)]
     if sent[0] != sent[1]:
-        return f"first it sent {sent[0]!r}, then {sent[1]!r}"
+        return f"first it sent {say(sent[0])}, then {say(sent[1])}"
     return "once it decided or raised something else"
 
 
@@ -161,7 +162,7 @@ def _all_sent(commit: Commit) -> Iterator[Any]:
 
 
 def _names(incoming: Sequence[Incoming]) -> str:
-    return " and ".join(repr(message.message) for message in incoming)
+    return " and ".join(say(message.message) for message in incoming)
 
 
 def _shared_values(cls: type[Saga[Any]]) -> Iterator[tuple[str, object]]:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from sagabus.bus import Bus
 from sagabus.observe.graph import draw
+from sagabus.testing.simulator.pasting import test_of
 from sagabus.testing.simulator.sagas import Fault
-from sagabus.testing.simulator.schedule import Schedule, token_of
+from sagabus.testing.simulator.schedule import LeavesOut, Schedule, token_of
 from sagabus.testing.simulator.telling import Told
 
 _INDENT: Final = "    "
@@ -54,7 +54,7 @@ def failure_of(fault: Fault, told: Told, call: Mapping[str, Any], subject: Any, 
     """
     token = token_of(told.schedule)
     graph = "\n".join(_graphs(told))
-    test = _test(fault, call, subject, token)
+    test = test_of(fault.kind, subject, call, token)
     parts = [
         f"{fault.kind}: {fault.problem}",
         "",
@@ -71,7 +71,8 @@ def failure_of(fault: Fault, told: Told, call: Mapping[str, Any], subject: Any, 
         "",
         textwrap.indent(test, _INDENT),
     ]
-    return Failure(fault.kind, fault.problem, told.lines, told.schedule, token, graph, test, "\n".join(parts))
+    events = tuple(step for step in told.schedule if not isinstance(step, LeavesOut))
+    return Failure(fault.kind, fault.problem, told.lines, events, token, graph, test, "\n".join(parts))
 
 
 def _graphs(told: Told) -> Iterator[str]:
@@ -81,66 +82,3 @@ def _graphs(told: Told) -> Iterator[str]:
             if several:
                 yield f"{key}"
             yield draw(history)
-
-
-# -- the test to paste -----------------------------------------------------------------------------------------------
-
-
-def _test(fault: Fault, call: Mapping[str, Any], subject: Any, token: str) -> str:
-    arguments = [f"{_INDENT * 2}{_expression(subject)},"]
-    arguments += [f"{_INDENT * 2}{name}={_value(value)}," for name, value in call.items()]
-    arguments.append(f'{_INDENT * 2}replay="{token}",')
-    name = f"test_{_snake(_subject_name(subject))}_is_not_{fault.kind.replace('-', '_')}"
-    head = "\n".join(_imports(subject, call))
-    body = "\n".join(arguments)
-    return f"{head}\n\n\ndef {name}() -> None:\n{_INDENT}explore(\n{body}\n{_INDENT}).assert_ok()\n"
-
-
-def _imports(subject: Any, call: Mapping[str, Any]) -> list[str]:
-    names: dict[str, set[str]] = {}
-    for value in _classes(subject, call):
-        names.setdefault(value.__module__, set()).add(value.__qualname__.partition(".")[0])
-    lines = [f"from {module} import {', '.join(sorted(found))}" for module, found in sorted(names.items())]
-    return [*lines, "from sagabus.testing import explore"]
-
-
-def _classes(subject: Any, call: Mapping[str, Any]) -> Iterator[type]:
-    if isinstance(subject, type):
-        yield subject
-    elif not isinstance(subject, Bus):
-        yield from subject
-    for name in ("start", "messages"):
-        for message in call.get(name, ()):
-            yield type(message)
-
-
-def _subject_name(subject: Any) -> str:
-    if isinstance(subject, Bus):
-        return "bus"
-    first: type = subject if isinstance(subject, type) else subject[0]
-    return first.__name__
-
-
-def _expression(subject: Any) -> str:
-    if isinstance(subject, Bus):
-        return "bus"
-    if isinstance(subject, type):
-        return subject.__qualname__
-    return f"[{', '.join(saga.__qualname__ for saga in subject)}]"
-
-
-def _value(value: Any) -> str:
-    if callable(value):
-        return getattr(value, "__qualname__", repr(value))
-    if isinstance(value, tuple | list) and not _is_messages(value):
-        inside = "".join(f"\n{_INDENT * 3}{_value(item)}," for item in value)
-        return f"[{inside}\n{_INDENT * 2}]" if inside else "[]"
-    return repr(list(value)) if _is_messages(value) else repr(value)
-
-
-def _is_messages(value: Any) -> bool:
-    return type(value).__name__ == "Messages"
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
@@ -107,8 +107,11 @@ class Scene:
 
     # -- the beginning -------------------------------------------------------------------------------------------
 
-    def inputs(self, start: Sequence[Any], messages: Sequence[Any]) -> tuple[Input, ...]:
+    def inputs(self, start: Sequence[Any], messages: Sequence[Any], left_out: Container[str] = ()) -> tuple[Input, ...]:
         """Return what an exploration begins with; a message without a key goes to the saga of the first start.
+
+        Args:
+            left_out: ids of messages that are not there after all; the others are called as if they were.
 
         Raises:
             ConfigurationError: nobody handles a message, or it cannot be told which saga it is for.
@@ -121,6 +124,8 @@ class Scene:
             keys = tuple(self._located(Incoming(envelope, message), first))
             if not keys and not any(consumer.kind.name == envelope.type for _, consumer in self.consumers):
                 raise ConfigurationError(self._nobody(message, bool(first)))
+            if envelope.id in left_out:
+                continue
             is_start = number <= len(start)
             if is_start:
                 for key in keys:

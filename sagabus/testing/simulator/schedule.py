@@ -59,7 +59,14 @@ class RollsBack:
     saga: SagaKey
 
 
-Step = Loads | Commits | RollsBack
+@frozen
+class LeavesOut:
+    """Not a step: what follows happens without these of the given messages. Only at the beginning."""
+
+    messages: tuple[str, ...]
+
+
+Step = Loads | Commits | RollsBack | LeavesOut
 Schedule = tuple[Step, ...]
 
 
@@ -93,9 +100,13 @@ def _plain(step: Step) -> list[Any]:
             return ["C", str(saga), list(messages), which]
         case RollsBack(saga):
             return ["R", str(saga)]
+        case LeavesOut(messages):
+            return ["-", list(messages)]
 
 
 def _step(plain: list[Any]) -> Step:
+    if plain[0] == "-":
+        return LeavesOut(tuple(map(str, plain[1])))
     kind, saga = plain[0], SagaKey.parse(plain[1])
     if kind == "L":
         return Loads(saga, tuple(plain[2]), int(plain[3]), int(plain[4]))

@@ -12,6 +12,7 @@ from sagabus.commit import Lifecycle, Snapshot, StoredVersion
 from sagabus.envelope import Incoming
 from sagabus.testing.simulator.sagas import Fault, Kept, SagaTables
 from sagabus.testing.simulator.scene import START_MS
+from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Tale
 from sagabus.versions import Dot
 
@@ -40,13 +41,13 @@ class SerialOrders:
         if possible is None or state in possible:
             return None
         decode = table.definition.codec.decode
-        handled = " and ".join(repr(table.mail.items[item].sketch.message) for item in tale.handled)
-        orders = " or ".join(sorted({repr(decode(other)) for other in possible})[:3])
+        handled = " and ".join(say(table.mail.items[item].sketch.message) for item in tale.handled)
+        orders = " or ".join(sorted({say(decode(other)) for other in possible})[:3])
         return Fault(
             "lost-effect",
             f"{table.key} has handled {handled}. One after the other they make {orders}, and it stands at "
-            f"{decode(state)!r}: what a message did was lost, or done twice. If siblings may merge into what no order "
-            f"gives, say serial_merges=False",
+            f"{say(decode(state))}: what a message did was lost, or done twice. If siblings may merge into what no "
+            f"order gives, say serial_merges=False",
         )
 
     def states(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, field, frozen
 
@@ -17,6 +17,7 @@ from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.scene import START_MS, Scene, envelope_of
 from sagabus.testing.simulator.schedule import Commits, Loads, RollsBack, Schedule, Step
 from sagabus.testing.simulator.stage import Committed, Held, Stage, deliveries, renamed
+from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds
 
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -113,15 +114,15 @@ class Teller:
         hold = self.worlds.loaded(world, event).hold
         if hold is not None:
             self._at_work.append(_InHand(letter, event.cell, hold, held))
-        said = " and ".join(_say(item.sketch.message) for item in items)
+        said = " and ".join(say(item.sketch.message) for item in items)
         line = f"{letter} loads {table.key} ({self._standing(held)}) for {said}"
         if held.commit.merged:
-            line += f"; the merger makes {self._opened(held)}" if not table.tells_merges else "; its siblings merge"
+            line += f"; {self._merged(held)}"
         if event.kept:
-            again = "it" if len(items) == 1 else _say(items[event.kept - 1].sketch.message)
+            again = "it" if len(items) == 1 else say(items[event.kept - 1].sketch.message)
             line += f"; {again} is delivered once more later"
         if event.resent:
-            again = "it" if len(items) == 1 else _say(items[event.resent - 1].sketch.message)
+            again = "it" if len(items) == 1 else say(items[event.resent - 1].sketch.message)
             line += f"; its sender sends {again} again under a new id"
         self._lines.append(line)
 
@@ -153,7 +154,7 @@ class Teller:
             if other.cell == cell:
                 other.hold = table.rename(other.hold, move)
         self.stage.fail_over(table.key)
-        names = " and ".join(_say(self.worlds.mail.items[number].sketch.message) for number in lost.items)
+        names = " and ".join(say(self.worlds.mail.items[number].sketch.message) for number in lost.items)
         self._lines.append(f"the store fails over and loses the last commit of {table.key}; {names} comes again")
 
     # -- which message is which ----------------------------------------------------------------------------------
@@ -206,10 +207,13 @@ class Teller:
         where = " + ".join(str(version.dot) for version in snapshot.versions)
         return f"completed, {where}" if snapshot.lifecycle is Lifecycle.COMPLETED else f"at {where}"
 
-    def _opened(self, held: Held) -> str:
+    def _merged(self, held: Held) -> str:
+        """Return what the merger makes of the siblings."""
         definition = self.stage.definitions[held.commit.key.name]
-        state = held.commit.facts.state
-        return repr(definition.codec.decode(state)) if state is not None else "nothing"
+        if definition.ancestral or definition.merger is None:
+            return "its siblings are folded"
+        siblings = [definition.codec.decode(version.state) for version in held.snapshot.versions]
+        return f"the merger makes {say(definition.merger(siblings))}"
 
     def _came_of(self, key: SagaKey, done: Committed) -> str:
         result, commit = done.result, done.held.commit
@@ -240,7 +244,7 @@ class Teller:
         if result.dot is None:
             return "nothing changes"
         state = _state_of(commit, result.outcome)
-        shown = repr(self.stage.definitions[key.name].codec.decode(state)) if state is not None else ""
+        shown = say(self.stage.definitions[key.name].codec.decode(state)) if state is not None else ""
         beside = f" beside {result.live - 1} other" if result.outcome is Outcome.FORKED and result.live > 1 else ""
         return f"{result.outcome.value} {result.dot}{beside} = {shown}"
 
@@ -285,17 +289,13 @@ def _state_of(commit: SagaCommit, outcome: Outcome) -> bytes | None:
     return commit.facts.state
 
 
-def _say(message: Any) -> str:
-    return "MergeSagaState" if type(message).__name__ == "MergeSagaState" else repr(message)
-
-
 def _sent(outgoing: Sequence[Outgoing]) -> str:
     return ", ".join(_each(outgoing))
 
 
 def _each(outgoing: Sequence[Outgoing]) -> Iterator[str]:
     for message in outgoing:
-        said = repr(Incoming(envelope_of(message)).message)
+        said = say(Incoming(envelope_of(message)).message)
         if message.kind is OutgoingKind.COMMAND:
             yield f"{said} to {message.to}"
         elif message.kind is OutgoingKind.TIMER:

@@ -11,6 +11,7 @@ from sagabus.commit import Lifecycle
 from sagabus.envelope import SagaKey
 from sagabus.testing.simulator.moment import Moment, moment_of
 from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Load, World, Worlds
 
 Invariant = Callable[[Moment], object]
@@ -95,16 +96,16 @@ class Judge:
         if allowed is not None:
             if any(outcome == other for other in allowed):
                 return None
-            known = " or ".join(repr(other) for other in allowed)
-            return Fault("outcome", f"this schedule ends with {outcome!r}, and only {known} may be")
+            known = " or ".join(say(other) for other in allowed)
+            return Fault("outcome", f"this schedule ends with {say(outcome)}, and only {known} may be")
         if not self.baseline:
             self.baseline.append(outcome)
         if outcome == self.baseline[0]:
             return None
         return Fault(
             "outcome",
-            f"this schedule ends with {outcome!r}; handled one after the other, the messages end with "
-            f"{self.baseline[0]!r}. If both may be, name them: outcomes=[...]",
+            f"this schedule ends with {say(outcome)}; handled one after the other, the messages end with "
+            f"{say(self.baseline[0])}. If both may be, name them: outcomes=[...]",
         )
 
     # -- how a saga ends -----------------------------------------------------------------------------------------
@@ -131,8 +132,8 @@ class Judge:
             if reason == "unmergeable":
                 return Fault("unmergeable", f"the siblings of {key} cannot be merged: the merger raised {raised}")
             if reason == "failed":
-                return Fault("dead-letter", f"{key} never takes {message!r}: its handler raised {raised}")
-            return Fault("dead-letter", f"{message!r} came to {key}, which never starts; it ends as a dead letter")
+                return Fault("dead-letter", f"{key} never takes {say(message)}: its handler raised {raised}")
+            return Fault("dead-letter", f"{say(message)} came to {key}, which never starts; it ends as a dead letter")
         return None
 
     def _stuck(self, world: World) -> Fault | None:
@@ -145,7 +146,7 @@ class Judge:
             if kept.record is not None and kept.record.timers and not self.expectations.timeouts:
                 continue
             states = [table.definition.codec.decode(state) for state in table.states(cell.record)]
-            shown = repr(states[0]) if len(states) == 1 else f"{len(states)} siblings"
+            shown = say(states[0]) if len(states) == 1 else f"{len(states)} siblings"
             return Fault(
                 "stuck",
                 f"{table.key} never completes: nothing is on its way to it any more, and it stands at {shown}. "

@@ -287,12 +287,12 @@ class Worlds:
             if holds:
                 renamed = [table.rename(other, move) for other in holds]
                 holds = tuple(sorted(renamed) if len(renamed) > 1 else renamed)
-            if move.outcome is not Outcome.LATE:
+            if move.outcome is not Outcome.LATE and self.settings.serial_merges:
                 story = self._told(number, table, story, table.holds[hold].run)
             for timer in move.timers if self.settings.timeouts else ():
                 if timer not in queue:
                     queue = tuple(sorted((*queue, timer)))
-            if not holds:
+            if not holds and self.settings.serial_merges:
                 story, fault = self._settle(number, table, move.after, story)
                 if fault is not None:
                     return fault
@@ -343,7 +343,7 @@ class Worlds:
         found = self._settled.get(known)
         if found is None:
             tale = self._tales[story]
-            fault = self.check_tale(table, kept, tale) if self.settings.serial_merges else None
+            fault = self.check_tale(table, kept, tale)
             assert kept.record is not None
             life = kept.record.life
             opening = Tale() if kept.ended else Tale(table.states(record)[0], kept.record.starter, life=life)
