@@ -26,7 +26,7 @@ from tests.simulation.vocabulary import (
     state_class,
 )
 
-MOST_STEPS = 1_000
+MOST_STEPS = 700
 LONGEST = 60
 _TWO = ("two",)
 _SMALLEST = 3
