@@ -112,8 +112,8 @@ def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[t
     """Return what users see of a world."""
     others: dict[SagaKey, tuple[tuple[Any, ...], bool]] = {}
     for cell, table in zip(world.cells, worlds.tables, strict=False):
-        states = tuple(table.definition.codec.decode(state) for state in table.states(cell.record))
-        others[table.key] = states, table.lifecycle(cell.record) is Lifecycle.COMPLETED
+        states = tuple(table.definition.codec.decode(state) for state in table.records.states(cell.record))
+        others[table.key] = states, table.records.lifecycle(cell.record) is Lifecycle.COMPLETED
     facts, decisions = worlds.left(world)
     sketches = worlds.mail.sketches
     states, completed = others.get(first, ((), False)) if first is not None else ((), False)

@@ -1,9 +1,8 @@
 """What can happen to one saga, worked out once for each thing that can be seen of it.
 
 `advance` and `apply_commit` are called for every step that was not taken before, on real records and commits. What is
-remembered is canonical: counters are dropped and versions renamed by their order, so that two histories that nobody
-could tell apart are one. Of what a load has seen, it is kept which of the versions that still count it covers, whether
-those it was computed from are live, and whether it has seen what a failover lost.
+remembered is canonical: see `records.py`. Of what a load has seen, it is kept which of the versions that still count it
+covers, whether those it was computed from are live, and whether it has seen what a failover lost.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from attrs import evolve, field, frozen
 
 from sagabus.advance import advance
-from sagabus.commit import Commit, Half, Lifecycle, Outcome, Result, Snapshot, StoredVersion, Want, sort_dots
+from sagabus.commit import Commit, Half, Outcome, Result, Snapshot, Want
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.messages import MERGE
@@ -22,11 +21,10 @@ from sagabus.outgoing import posted_merge
 from sagabus.saga import Saga
 from sagabus.store.memory import Record, apply_commit, take_snapshot
 from sagabus.testing.simulator.mail import Mail, Sketch
+from sagabus.testing.simulator.records import Kept, Lost, Records, actor_of
 from sagabus.testing.simulator.scene import START_MS
-from sagabus.versions import Dot, VersionSet
+from sagabus.versions import Dot
 
-ABSENT: Final = 0
-"""The number of the record of a saga that is not there."""
 _LOST: Final = Dot("lost", 1)
 
 
@@ -51,41 +49,6 @@ class Fault:
 
     kind: str
     problem: str
-
-
-class Lost(NamedTuple):
-    """What a failover takes back: the record before a commit, and the items that the commit had consumed."""
-
-    record: Record | None
-    items: tuple[int, ...]
-    story: int
-
-
-@frozen(eq=False)
-class Kept:
-    """A record as it is remembered.
-
-    Attributes:
-        number: tells it from other records.
-        record: with its versions renamed; None for a saga that is absent.
-        past: what failovers may still lose, latest last.
-        dots: the versions that count, in dot order: those live now or in a past.
-        live: the numbers of those that are live now.
-        clock: which of them a load has seen.
-        looks: equal for records between which no run can tell.
-        single: whether just one version is live.
-        ended: whether the saga has completed.
-    """
-
-    number: int
-    record: Record | None
-    past: tuple[Lost, ...]
-    dots: tuple[Dot, ...]
-    live: tuple[int, ...]
-    clock: Mapping[str, int]
-    looks: int
-    single: bool
-    ended: bool
 
 
 @frozen(eq=False)
@@ -199,12 +162,10 @@ class SagaTables:
     examine: Examine = _all_well
     rollbacks: int = 0
     dot_order: bool = True
-    records: list[Kept] = field(factory=list, init=False)
+    records: Records = field(init=False)
     runs: list[Run] = field(factory=list, init=False)
     holds: list[Hold] = field(factory=list, init=False)
     moves: list[Move] = field(factory=list, init=False)
-    _record_of: dict[Any, int] = field(factory=dict, init=False)
-    _looks: dict[Any, int] = field(factory=dict, init=False)
     _run_of: dict[Any, int] = field(factory=dict, init=False)
     _loads: dict[Any, Loaded] = field(factory=dict, init=False)
     _commits: dict[Any, Move] = field(factory=dict, init=False)
@@ -215,7 +176,8 @@ class SagaTables:
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._keep(None, (), {})
+        records = Records(self.mail.exact, self.definition.ancestral, self.dot_order)
+        object.__setattr__(self, "records", records)
 
     # -- loads ---------------------------------------------------------------------------------------------------
 
@@ -334,17 +296,17 @@ class SagaTables:
         found = self._concrete.get(hold)
         if found is None:
             run, seen, parents, lost = self.holds[hold]
-            context = {_actor(number): 1 for number in range(seen.bit_length()) if seen >> number & 1}
+            context = {actor_of(number): 1 for number in range(seen.bit_length()) if seen >> number & 1}
             if lost:
                 context[_LOST.actor] = _LOST.counter
-            dots = tuple(Dot(_actor(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
+            dots = tuple(Dot(actor_of(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
             found = self._concrete[hold] = evolve(self.runs[run].commit, context=context, parents=dots)
         return found
 
     def _commit(self, kept: Kept, hold: int, held_timers: tuple[int, ...], story: int) -> Move:
         run = self.runs[self.holds[hold].run]
         commit = self.concrete(hold)
-        result, after = self.rules(kept.record, commit, actor=_actor(len(kept.dots)), now_ms=START_MS, by="")
+        result, after = self.rules(kept.record, commit, actor=actor_of(len(kept.dots)), now_ms=START_MS, by="")
         if after is None:
             return self._move(result, kept.number, tuple(range(len(kept.dots))))
         stored = result.outcome is Outcome.STORED
@@ -367,7 +329,7 @@ class SagaTables:
             facts.append(sketch)
             names[posted.id] = self.mail.items[self.mail.fresh(self.key, sketch, ())].name
         past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
-        number, renamed = self._keep(_renamed_ids(after, names), past, kept.dots)
+        number, renamed = self.records.keep(_renamed_ids(after, names), past, kept.dots)
         live = {self.mail.named(self.key, id_) for id_ in (self.records[number].record or Record()).timers.values()}
         return self._move(
             result,
@@ -426,7 +388,7 @@ class SagaTables:
         lost = kept.past[-1]
         found = self._rollbacks.get(record)
         if found is None:
-            number, renamed = self._keep(lost.record, kept.past[:-1], kept.dots)
+            number, renamed = self.records.keep(lost.record, kept.past[:-1], kept.dots)
             clock = lost.record.versions.clock if lost.record else {}
             taken = tuple(
                 _TAKEN_BACK if now < 0 and not clock.get(dot.actor) else now
@@ -437,71 +399,7 @@ class SagaTables:
             self._rollbacks[record] = found
         return found, lost
 
-    # -- records -------------------------------------------------------------------------------------------------
-
-    def _keep(
-        self, record: Record | None, past: tuple[Lost, ...], before: Sequence[Dot] | Mapping[Dot, int]
-    ) -> tuple[int, tuple[int, ...]]:
-        """Remember a record in canonical form; return its number, and what its versions are called in it."""
-        records = [record, *(lost.record for lost in past)]
-        dots = self._ordered(records)
-        names = {dot: Dot(_actor(number), 1) for number, dot in enumerate(dots)}
-        numbers = {dot: number for number, dot in enumerate(dots)}
-        ranks = self._ranks(records)
-        renamed = [_canonical(kept, names, ranks, self.mail.exact) for kept in records]
-        chain = tuple(Lost(kept, lost.items, lost.story) for kept, lost in zip(renamed[1:], past, strict=True))
-        known = (
-            tuple(_seen_of(kept) for kept in renamed),
-            tuple((lost.items, lost.story) for lost in past),
-        )
-        number = self._record_of.get(known)
-        if number is None:
-            number = self._record_of[known] = len(self.records)
-            self.records.append(self._kept(number, renamed[0], chain, tuple(names.values())))
-        return number, tuple(numbers.get(dot, -1) for dot in before)
-
-    def _ordered(self, records: Sequence[Record | None]) -> tuple[Dot, ...]:
-        """Return the versions in the order in which they are named: that of their dots, or one that ignores it."""
-        versions = {dot: v for kept in records if kept is not None for dot, v in kept.versions.live.items()}
-        dots = sort_dots(versions)
-        if self.dot_order or len(dots) < 2:
-            return dots
-        return tuple(sorted(dots, key=lambda dot: versions[dot].state))
-
-    def _kept(self, number: int, record: Record | None, past: tuple[Lost, ...], dots: tuple[Dot, ...]) -> Kept:
-        if record is None:
-            return Kept(number, None, past, dots, (), {}, -1, False, False)
-        versions = record.versions
-        looks = (
-            record.life,
-            record.completed,
-            tuple((v.state, v.parent, v.context.get("past")) for v in versions.live.values()),
-            tuple(sorted(record.timers.items())),
-            record.starter,
-        )
-        return Kept(
-            number,
-            record,
-            past,
-            dots,
-            tuple(place for place, dot in enumerate(dots) if dot in versions.live),
-            versions.clock,
-            self._looks.setdefault(looks, len(self._looks)),
-            len(versions.live) == 1,
-            record.completed,
-        )
-
-    def _ranks(self, records: Sequence[Record | None]) -> dict[int, int]:
-        """Return the sizes of contexts by their order: a merger with an ancestor folds from the largest down."""
-        if not self.definition.ancestral:
-            return {}
-        sizes = {
-            sum(version.context.values())
-            for record in records
-            if record is not None
-            for version in record.versions.live.values()
-        }
-        return {size: rank for rank, size in enumerate(sorted(sizes))}
+    # -- what is no longer of interest ---------------------------------------------------------------------------
 
     @property
     def hears_late(self) -> bool:
@@ -531,24 +429,8 @@ class SagaTables:
         run = self.runs[self.holds[loaded.hold].run]
         return run.commit.late and not run.facts and not self.definition.restartable
 
-    def lifecycle(self, record: int) -> Lifecycle:
-        """Return where the saga stands."""
-        kept = self.records[record]
-        return Lifecycle.ABSENT if kept.record is None else Lifecycle.COMPLETED if kept.ended else Lifecycle.LIVE
-
-    def states(self, record: int) -> tuple[bytes, ...]:
-        """Return the stored states of the live versions, in dot order."""
-        kept = self.records[record]
-        if kept.record is None:
-            return ()
-        return tuple(kept.record.versions.live[dot].state for dot in sort_dots(kept.record.versions.live))
-
 
 _TAKEN_BACK: Final = -2
-
-
-def _actor(number: int) -> str:
-    return f"v{number:04d}"
 
 
 def _renamed_ids(record: Record, names: Mapping[str, str]) -> Record:
@@ -556,43 +438,3 @@ def _renamed_ids(record: Record, names: Mapping[str, str]) -> Record:
         return record
     timers = {names.get(name, name): names.get(id_, id_) for name, id_ in record.timers.items()}
     return evolve(record, timers=timers, pending_merge=names.get(record.pending_merge, record.pending_merge))
-
-
-def _canonical(record: Record | None, names: Mapping[Dot, Dot], ranks: Mapping[int, int], exact: bool) -> Record | None:
-    if record is None:
-        return None
-    live = {
-        names[dot]: StoredVersion(
-            names[dot],
-            {"past": ranks[sum(version.context.values())]} if ranks else {},
-            version.state,
-            version.parent,
-        )
-        for dot, version in record.versions.live.items()
-    }
-    clock = {name.actor: 1 for dot, name in names.items() if record.versions.clock.get(dot.actor, 0) >= dot.counter}
-    return Record(
-        life=record.life,
-        completed=record.completed,
-        versions=VersionSet(clock, dict(sorted(live.items()))),
-        consumed=record.consumed if exact else {},
-        timers=record.timers,
-        pending_merge=record.pending_merge,
-        starter=record.starter,
-    )
-
-
-def _seen_of(record: Record | None) -> Any:
-    if record is None:
-        return None
-    versions = record.versions
-    return (
-        record.life,
-        record.completed,
-        tuple((dot, v.state, v.parent, v.context.get("past")) for dot, v in versions.live.items()),
-        tuple(versions.clock),
-        tuple(sorted(record.timers.items())),
-        record.pending_merge,
-        record.starter,
-        frozenset(record.consumed),
-    )

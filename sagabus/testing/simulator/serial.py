@@ -10,7 +10,8 @@ from attrs import field, frozen
 from sagabus.advance import advance
 from sagabus.commit import Lifecycle, Snapshot, StoredVersion
 from sagabus.envelope import Incoming
-from sagabus.testing.simulator.sagas import Fault, Kept, SagaTables
+from sagabus.testing.simulator.records import Kept
+from sagabus.testing.simulator.sagas import Fault, SagaTables
 from sagabus.testing.simulator.scene import START_MS
 from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Tale
@@ -37,7 +38,7 @@ class SerialOrders:
         if tale.told or table.mail.clocked or not tale.handled or kept.record is None:
             return None
         possible = self.states(table, tale, kept.record.life)
-        (state,) = table.states(kept.number)
+        (state,) = table.records.states(kept.number)
         if possible is None or state in possible:
             return None
         decode = table.definition.codec.decode

@@ -140,12 +140,12 @@ class Judge:
         if not self.expectations.must_end:
             return None
         for cell, table in zip(world.cells, self.worlds.tables, strict=False):
-            if table.lifecycle(cell.record) is not Lifecycle.LIVE:
+            if table.records.lifecycle(cell.record) is not Lifecycle.LIVE:
                 continue
             kept = table.records[cell.record]
             if kept.record is not None and kept.record.timers and not self.expectations.timeouts:
                 continue
-            states = [table.definition.codec.decode(state) for state in table.states(cell.record)]
+            states = [table.definition.codec.decode(state) for state in table.records.states(cell.record)]
             shown = say(states[0]) if len(states) == 1 else f"{len(states)} siblings"
             return Fault(
                 "stuck",

@@ -14,7 +14,8 @@ from attrs import field, frozen
 from sagabus.commit import Outcome
 from sagabus.envelope import SagaKey
 from sagabus.testing.simulator.mail import Mail, Sent, Sketch
-from sagabus.testing.simulator.sagas import ABSENT, Fault, Kept, Loaded, Move, Run, SagaTables
+from sagabus.testing.simulator.records import ABSENT, Kept
+from sagabus.testing.simulator.sagas import Fault, Loaded, Move, Run, SagaTables
 from sagabus.testing.simulator.scene import Input
 
 _MANY: Final = 4
@@ -346,7 +347,7 @@ class Worlds:
             fault = self.check_tale(table, kept, tale)
             assert kept.record is not None
             life = kept.record.life
-            opening = Tale() if kept.ended else Tale(table.states(record)[0], kept.record.starter, life=life)
+            opening = Tale() if kept.ended else Tale(table.records.states(record)[0], kept.record.starter, life=life)
             found = self._settled[known] = self._tale(opening), fault
         return found
 

@@ -12,7 +12,8 @@ from attrs import define, evolve, field, frozen
 from sagabus.envelope import SagaKey
 from sagabus.messages import MERGE
 from sagabus.testing.simulator.inquiry import Inquiry
-from sagabus.testing.simulator.sagas import Fault, Kept
+from sagabus.testing.simulator.records import Kept
+from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds
 from tests.simulation.differential.accounts import Sent, Step, travels
@@ -178,9 +179,9 @@ def _foretold(worlds: Worlds, world: World, event: Commit, after: World) -> Fore
         any(sent.type == MERGE for sent in facts),
         _kept([sent for sent in (*facts, *decision) if sent.type != MERGE], exact),
         _kept(decision, exact),
-        table.lifecycle(move.after).value,
+        table.records.lifecycle(move.after).value,
         kept.record.life if kept.record else 0,
-        tuple(sorted(table.states(move.after))),
+        tuple(sorted(table.records.states(move.after))),
         _timers(kept),
         bool(kept.record and kept.record.pending_merge),
     )
