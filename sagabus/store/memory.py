@@ -264,12 +264,17 @@ def _copy(record: Record | None, commit: Commit) -> Record:
     """Return a record that may be changed, begun anew where the commit begins a life."""
     if record is None:
         return Record(life=1, starter=commit.starter)
-    after = evolve(
-        record,
-        consumed=dict(record.consumed),
-        outbox=dict(record.outbox),
-        timers=dict(record.timers),
-        history=list(record.history),
+    after = Record(
+        record.life,
+        record.completed,
+        record.versions,
+        dict(record.consumed),
+        dict(record.outbox),
+        dict(record.timers),
+        record.pending_merge,
+        record.starter,
+        list(record.history),
+        record.expires_ms,
     )
     if record.completed and not commit.late:
         after.life, after.completed, after.expires_ms, after.starter = commit.life, False, None, commit.starter

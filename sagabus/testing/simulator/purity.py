@@ -60,6 +60,7 @@ class Purity:
 
     definition: SagaDefinition
     clocked: bool
+    _suspicion: _Suspicion = field(factory=lambda: _Suspicion(), init=False)
     _fresh: bytes = field(init=False)
     _shared: str = field(init=False)
 
@@ -73,13 +74,16 @@ class Purity:
         Raises:
             ClockMattersError: it depends on the time, in a way that is allowed.
         """
+        ran = commit.late or commit.facts.state is not None
+        if not (ran or commit.failures or commit.unmergeable):
+            # Nothing of the user's has run.
+            return None
         name = self.definition.name
         # Made again at another time: where that comes out alike, it is pure, and time makes no difference.
         later = snapshot if self.clocked else evolve(snapshot, now_ms=snapshot.now_ms + _LATER_MS)
-        suspicious = _Suspicion()
-        with suspicious.listening():
+        with self._suspicion.listening():
             again = self._advance(later, incoming)
-        if suspicious.heard:
+        if self._suspicion.heard:
             with _watched() as calls:
                 self._advance(later, incoming)
             if calls:
@@ -183,6 +187,7 @@ class _Suspicion:
 
     def __init__(self) -> None:
         self.heard = False
+        self._harmless: set[str] = set()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -197,8 +202,10 @@ class _Suspicion:
             yield
         finally:
             profile.disable()
-            called = (entry.code for entry in profile.getstats())
-            self.heard = any(isinstance(code, str) and _SUSPICIOUS.search(code) for code in called)
+            called = {code for entry in profile.getstats() if isinstance(code := entry.code, str)} - self._harmless
+            self.heard = any(map(_SUSPICIOUS.search, called))
+            if not self.heard:
+                self._harmless |= called
 
 
 @contextmanager

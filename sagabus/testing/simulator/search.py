@@ -81,10 +81,10 @@ class Search:
         """Look at every world that can be reached, up to *max_states* of them, or until something is wrong."""
         with _no_collections():
             self._run(opening, max_states, progress)
-        if self.complete and self.failure is None:
-            self._look_for_circles()
-        if self.complete and self._ends:
-            self._count()
+            if self.complete and self.failure is None:
+                self._look_for_circles()
+            if self.complete and self._ends:
+                self._count()
 
     def _run(self, opening: World, max_states: int, progress: Progress | None) -> None:
         numbers: dict[World, int] = {opening: 0}

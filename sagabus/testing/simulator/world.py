@@ -442,7 +442,7 @@ def _less(holds: tuple[int, ...], hold: int) -> tuple[int, ...]:
 
 def may_end(possible: Sequence[tuple[Event, World | Fault]]) -> bool:
     """Return whether all may be over where *possible* can happen: it is nothing, or failovers, that need not happen."""
-    return all(isinstance(event, RollBack) for event, _ in possible)
+    return not possible or (isinstance(possible[0][0], RollBack) and all(isinstance(e, RollBack) for e, _ in possible))
 
 
 def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:
