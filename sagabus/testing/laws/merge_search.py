@@ -12,6 +12,7 @@ from attrs import field, mutable
 
 from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError
+from sagabus.testing.laws.counter_example import Minimiser, Reach
 from sagabus.testing.laws.merge_trial import ANCESTOR
 from sagabus.testing.laws.merger_laws import examine
 from sagabus.testing.laws.refutation import Law, Refutation
@@ -36,6 +37,7 @@ class Tried:
     Attributes:
         merger: the merger.
         codec: writes its states.
+        reach: where a smaller counter-example may be looked for.
         cases: the sets of siblings, as they are stored, in the order they were tried.
         refused: how many of them the merger had no value for.
         refutations: what broke a law, by the key of the set.
@@ -44,6 +46,7 @@ class Tried:
 
     merger: Any
     codec: StateCodec[Any]
+    reach: Reach = Reach.GIVEN
     cases: dict[tuple[bytes, ...], Case] = field(factory=dict)
     refused: int = 0
     refutations: dict[tuple[bytes, ...], Refutation] = field(factory=dict)
@@ -73,26 +76,26 @@ class Tried:
         ordered = sorted(self.refutations.values(), key=self._size)
         unsteady = [each for each in ordered if each.law is Law.DETERMINISTIC]
         first = unsteady[0] if unsteady else self.refutations.get(self.minimal, ordered[0])
-        others = [each for each in ordered if each.law is first.law and self._size(each) != self._size(first)]
-        return [self._alone(each) for each in (first, *others[:1])]
+        others = [each for each in ordered if each.law is first.law and each is not first]
+        drawn = {data for siblings, _ in self.cases.values() for data in siblings}
+        ancestors = {ancestor for _, ancestor in self.cases.values() if ancestor is not None}
+        minimiser = Minimiser(self.merger, self.codec, first.law, self.reach)
+        return minimiser.two_smallest([first, *others], drawn, ancestors)
+
+    def is_second(self, siblings: Sequence[Any], ancestor: Any | None = None) -> bool:
+        """Return whether a set that failed breaks the law that the first one broke, and by other states."""
+        first, latest = next(iter(self.refutations.values())), self.refutations[self.key(siblings, ancestor)]
+        if latest is first or latest.law is not first.law:
+            return False
+        minimiser = Minimiser(self.merger, self.codec, first.law)
+        example = minimiser.reduced(first)
+        return example is None or minimiser.reduced(latest, example) is not None
 
     def sample(self) -> list[Case]:
         """Return some of the sets, spread over all of them, the smallest first."""
         cases = list(self.cases.values())
         step = max(1, math.ceil(len(cases) / MOST_ELSEWHERE))
         return sorted(cases[::step], key=lambda case: _weight([*case[0], case[1] or b""]))
-
-    def _alone(self, refutation: Refutation) -> Refutation:
-        """Return how the fewest of its states, the smallest named `a`, break the law of *refutation*."""
-        states = dict(refutation.states)
-        ancestor = states.pop(ANCESTOR, None)
-        ordered = sorted(states.values(), key=lambda state: _weight([self.codec.encode(state)]))
-        for size in range(1, len(ordered) + 1):
-            for siblings in itertools.combinations(ordered, size):
-                again = examine(self.merger, siblings, self.codec, ancestor=ancestor).refutation
-                if again is not None and again.law is refutation.law:
-                    return again
-        return refutation
 
     def _size(self, refutation: Refutation) -> _Weight:
         states = dict(refutation.states)
@@ -116,8 +119,8 @@ def search_given(tried: Tried, states: Sequence[Any], ancestors: Sequence[Any] |
         _try(tried, _forks(distinct, ancestors, seed))
         return
     for size in (1, 2, 3):
-        if not tried.refutations:
-            _try(tried, [(siblings, None) for siblings in _combinations(distinct, size, seed)])
+        if _try(tried, [(siblings, None) for siblings in _combinations(distinct, size, seed)]):
+            return
 
 
 def search_generated(tried: Tried, drawn: Any, ancestors: Any | None, max_examples: int, seed: int) -> None:
@@ -173,17 +176,17 @@ def _nothing(error: Exception) -> ConfigurationError:
     )
 
 
-def _try(tried: Tried, cases: Iterable[tuple[Sequence[Any], Any | None]]) -> None:
-    """Try *cases*, the smallest first, until two break a law."""
+def _try(tried: Tried, cases: Iterable[tuple[Sequence[Any], Any | None]]) -> bool:
+    """Try *cases*, the smallest first, until two different ones break a law, and return whether two did."""
 
     def weight(case: tuple[Sequence[Any], Any | None]) -> _Weight:
         *siblings, last = tried.key(*case)
         return _weight([last, *siblings])  # an ancestor is last, and made simple first
 
-    for siblings, ancestor in sorted(cases, key=weight):
-        tried.fails(siblings, ancestor)
-        if len(tried.refutations) > 1:
-            return
+    return any(
+        tried.fails(siblings, ancestor) and tried.is_second(siblings, ancestor)
+        for siblings, ancestor in sorted(cases, key=weight)
+    )
 
 
 def _combinations(states: Sequence[S], size: int, seed: int) -> list[tuple[S, ...]]:

@@ -13,6 +13,7 @@ from sagabus.definition import definition_of, takes_ancestor
 from sagabus.errors import ConfigurationError, DefinitionError, SagabusError
 from sagabus.messages import enclosing_names
 from sagabus.saga import Saga
+from sagabus.testing.laws.counter_example import Reach
 from sagabus.testing.laws.merge_search import Tried, search_generated, search_given, simplest
 from sagabus.testing.laws.merge_trial import ANCESTOR, merger_name
 from sagabus.testing.laws.merger_laws import ANCESTRAL_LAWS, NARY_LAWS
@@ -98,10 +99,11 @@ def check_merger(
         seed: of the generated states, and of the sample.
 
     Raises:
-        MergerError: a law is broken; an AssertionError, with the two smallest counter-examples.
+        MergerError: a law is broken; an AssertionError, with the two smallest counter-examples that were found.
         ConfigurationError: there are no states, or none can be generated.
         DefinitionError: *merger* cannot be the merger of such states.
     """
+    __tracebackhide__ = True  # pytest shows the line that asked
     subject = _subject(merger, states, enclosing_names(sys._getframe(1)))
     if ancestors is not None and not subject.ancestral:
         raise ConfigurationError(f"{merger_name(subject.merger)} takes siblings and no ancestor; leave ancestors= out")
@@ -109,7 +111,9 @@ def check_merger(
     if isinstance(states, Sequence):
         search_given(tried, states, _given_ancestors(subject, states, ancestors), seed)
     else:
-        drawn = states if is_strategy(states) else stored_states(subject.codec)
+        own = is_strategy(states)  # of the user, who may leave out what cannot happen
+        tried.reach = Reach.DRAWN if own or ancestors is not None else Reach.EDITED
+        drawn = states if own else stored_states(subject.codec)
         search_generated(tried, drawn, _drawn_ancestors(subject, drawn, ancestors), max_examples, seed)
     if tried.refutations:
         raise MergerError(tried.smallest())
@@ -179,6 +183,7 @@ def _across_processes(subject: _Subject, tried: Tried) -> str:
     Raises:
         MergerError: they came to something else.
     """
+    __tracebackhide__ = True  # as in check_merger
     address = address_of(subject.home)
     state = "" if subject.home is not subject.merger else address_of(subject.codec.state_type)
     for place, what in ((address, "merger"), (state, "state class")):
