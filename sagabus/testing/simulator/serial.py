@@ -17,7 +17,6 @@ from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Tale
 from sagabus.versions import Dot
 
-_MOST_MESSAGES: Final = 7
 _MOST_STATES: Final = 5_000
 _DOT: Final = Dot("serial", 1)
 
@@ -60,8 +59,6 @@ class SerialOrders:
 
     def _reach(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
         items = tale.handled
-        if len(items) > _MOST_MESSAGES:
-            return None
         reached: dict[int, set[bytes | None]] = {0: {tale.opening}}
         total = 0
         for mask in range(1 << len(items)):

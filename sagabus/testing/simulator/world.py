@@ -20,6 +20,8 @@ from sagabus.testing.simulator.scene import Input
 
 _MANY: Final = 4
 """Of messages that say the same, so many that have left are counted; more count as so many."""
+_MOST_HANDLED: Final = 7
+"""A tale with more messages than so many is not compared with their serial orders any more."""
 
 
 class Cell(NamedTuple):
@@ -69,7 +71,9 @@ class Tale(NamedTuple):
         opening: its state then; None where it was absent or had completed.
         starter: who had started it then.
         handled: the items handled since, sorted.
-        told: whether it has handled MergeSagaState in a way of its own since.
+        told: whether there is nothing to compare it with: it has handled MergeSagaState in a way of its own since, or
+            more messages than are compared. What it has handled is not kept then, or a saga that goes round in circles
+            would never come to the same world again.
         life: of which life; 0 where it was absent or had completed.
     """
 
@@ -325,8 +329,10 @@ class Worlds:
         handled = [item for item in run.items if not self.mail.items[item].is_merge]
         if self.mail.exact:
             handled = [item for item in handled if item not in tale.handled]
-        told = tale.told or (run.commit.merged and table.tells_merges)
-        return self._tale(tale._replace(handled=tuple(sorted((*tale.handled, *handled))), told=told))
+        together = tuple(sorted((*tale.handled, *handled)))
+        if tale.told or (run.commit.merged and table.tells_merges) or len(together) > _MOST_HANDLED:
+            return self._tale(Tale(told=True, life=tale.life))
+        return self._tale(tale._replace(handled=together))
 
     def _tale(self, tale: Tale) -> int:
         number = self._tale_of.get(tale)
