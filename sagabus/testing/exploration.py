@@ -165,6 +165,8 @@ def explore(
     given = {name: value for name, value in call.items() if value != _DEFAULTS.get(name)}
     if runs < 1:
         raise ConfigurationError(f"runs={runs} tries nothing; it is at least 1")
+    if max_states is not None and max_states < 1:
+        raise ConfigurationError(f"max_states={max_states} looks at nothing; it is at least 1")
     if mode not in ("auto", "exhaustive", "random"):
         raise ConfigurationError(f"mode {mode!r} is none of auto, exhaustive, random")
     inquiry = inquiry_of(subject, **{name: call[name] for name in _ASKED})
