@@ -198,6 +198,10 @@ local function commit(k, at)
     end
   end
 
+  -- A MergeSagaState may be handled under an id that was consumed before: what that left undispatched stays.
+  local merging = meta and meta[6] or ''
+  local unsent = merging ~= '' and redis.call('HGET', O, merging) or ''
+
   -- From here on only writes, and nothing that could fail: every key was read above.
   redis.call('RPUSH', H, '\151' .. pack(counter > 0 and actor or '', counter, outcome, now, ended, dropped) .. ARGV[at + 11])
   redis.call('LTRIM', H, -limits[2], -1)
@@ -208,6 +212,7 @@ local function commit(k, at)
       if decided then text = text .. ARGV[at + 12] end
       if posted then text = text .. ARGV[at + 13] end
     end
+    if ids[j] == merging then text = unsent .. text end
     if text ~= '' then
       outbox[#outbox + 1] = ids[j]
       outbox[#outbox + 1] = text
@@ -254,6 +259,9 @@ local function commit(k, at)
     consumed[2 * j] = ids[j]
   end
   in_parts('ZADD', I, consumed)
+  -- One of this id may have been handled already, with nothing to merge: a failover lost the fork that posted it, not
+  -- the message. It must count for the fork that comes again.
+  if posted then redis.call('ZREM', I, pending) end
 
   if ended then
     for _, name in ipairs(redis.call('HKEYS', R)) do

@@ -241,6 +241,9 @@ def apply_commit(
     _consume(after, commit, commit.facts.outgoing, last.outgoing if decided else {}, now_ms)
     if posted:
         after.outbox[commit.ids[-1]] = after.outbox.get(commit.ids[-1], b"") + MERGE_LINE + b"\n"
+        # One of this id may have been handled already, with nothing to merge: a failover lost the fork that posted it,
+        # not the message. It must count for the fork that comes again.
+        after.consumed.pop(after.pending_merge, None)
     outcome = Outcome.STORED if settles or commit.facts.state is None else Outcome.FORKED
     _remember(after, commit, outcome, dot, now_ms, by)
     return Result(outcome, dot=dot, live=len(after.versions.live), posted_merge=posted), after

@@ -597,6 +597,19 @@ class StoreContract:
         assert after.pending_merge == merge_id(KEY, 1, settled.pending_merge)
         assert left(after, settled.pending_merge) == ["merge"]
 
+    def test_merge_posted_under_an_id_that_was_handled_before_is_handled_again(self, store: Store) -> None:
+        """Rule 6: where a failover lost a fork but not its MergeSagaState, the fork that comes again gets one too."""
+        base, again = started(store), merge_id(KEY, 1, "r")
+        put(store, writing(base, None, again, facts=Half(None, {again: sent("x")})))
+        assert again in read(store, again).consumed
+        put(store, writing(base, b"left", "l"))
+        assert put(store, writing(base, b"right", "r")).posted_merge
+        snapshot = read(store, again)
+        assert (snapshot.pending_merge, snapshot.consumed) == (again, {})
+        result = put(store, writing(snapshot, b"merged", again, facts=Half(b"merged", {again: sent("y")})))
+        assert (result.outcome, result.live) == (Outcome.STORED, 1)
+        assert left(read(store, again), again) == ["x", "y"]
+
     # -- rule 8: equal bytes -------------------------------------------------------------------------------------
 
     def test_equal_bytes_from_the_version_itself_make_no_version(self, store: Store) -> None:

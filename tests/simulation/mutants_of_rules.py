@@ -368,6 +368,14 @@ MUTANTS: Final = (
         _RACE,
         "unsettled",
     ),
+    _mutant(
+        6,
+        "the id of a MergeSagaState that is posted again counts as handled",
+        "        after.consumed.pop(after.pending_merge, None)\n",
+        "",
+        Case(Quiet, votes=3, needs=3, rollbacks=1),
+        "stuck",
+    ),
     # -- 7: completion -----------------------------------------------------------------------------------------------
     _mutant(
         7,
