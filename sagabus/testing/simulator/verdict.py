@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from sagabus.commit import Lifecycle
 from sagabus.envelope import SagaKey
+from sagabus.errors import ConfigurationError
 from sagabus.testing.simulator.moment import Moment, moment_of
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.wording import say
@@ -86,9 +87,23 @@ class Judge:
         return None
 
     def outcome(self, world: World) -> Any:
-        """Return what a final world amounts to."""
+        """Return what a final world amounts to.
+
+        Raises:
+            ConfigurationError: the user's projection returns what cannot be a key.
+        """
         moment = self.moment(world, final=True)
-        return self.expectations.outcome(moment) if self.expectations.outcome else moment.decisions
+        if self.expectations.outcome is None:
+            return moment.decisions
+        outcome = self.expectations.outcome(moment)
+        try:
+            hash(outcome)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"outcome= returned {say(outcome)}, and an outcome is a value that can be hashed; "
+                f"return a tuple, a frozenset or a text"
+            ) from error
+        return outcome
 
     def other_outcome(self, outcome: Any) -> Fault | None:
         """Return what is wrong with an outcome: it is not allowed, or, where none is named, not as without a race."""
