@@ -125,6 +125,12 @@ def test_explore_of_arguments_that_do_not_fit_says_the_mend(
         explore(subject, **arguments)
 
 
+def test_explore_with_a_projection_that_cannot_be_a_key_says_so() -> None:
+    """Outcomes are the keys of a mapping, so a list is none."""
+    with pytest.raises(ConfigurationError, match=r"outcome= returned \['a', 'b'\].*return a tuple, a frozenset"):
+        explore(Collect, start=START, messages=TWO, outcome=lambda moment: sorted(moment.state.words))
+
+
 @pytest.mark.parametrize(("subject", "messages"), [(dict, []), (Collect, ["no message"])])
 def test_explore_of_what_is_no_saga_or_no_message_says_so(subject: Any, messages: list[Any]) -> None:
     """Classes and messages that were never defined as such are errors of definition."""
