@@ -133,7 +133,7 @@ class Inquiry:
         settings, scene = self.settings, self.scene
         inputs = scene.inputs(self.start, self.messages, self.left_out)
         exact = bool(settings.budget.duplicates or settings.budget.rollbacks)
-        mail = Mail(scene, exact=exact, clocked=self.clocked, lossy=bool(settings.budget.rollbacks))
+        mail = Mail(scene, exact=exact, clocked=self.clocked)
 
         def table(key: SagaKey) -> SagaTables:
             definition = scene.definitions[key.name]

@@ -49,11 +49,6 @@ class Sketch:
         return bool(self.envelope.timer)
 
     @property
-    def is_merge(self) -> bool:
-        """Return whether it is a MergeSagaState."""
-        return self.envelope.type == MERGE
-
-    @property
     def message(self) -> Any:
         """Return the message itself."""
         return Incoming(self.envelope).message
@@ -87,7 +82,7 @@ class Item:
     @property
     def is_merge(self) -> bool:
         """Return whether it is a MergeSagaState."""
-        return self.sketch.is_merge
+        return self.incoming.envelope.type == MERGE
 
 
 @frozen
@@ -109,12 +104,11 @@ class Mail:
     Args:
         scene: who takes part.
         exact: whether messages keep their derived ids.
-        lossy: whether a failover may bring back a MergeSagaState under its id, so that these keep theirs too.
         clocked: whether it matters when a timer is due, and not only how long after it was set.
     """
 
-    def __init__(self, scene: Scene, *, exact: bool, clocked: bool, lossy: bool = False) -> None:
-        self.scene, self.exact, self.clocked, self.lossy = scene, exact, clocked, lossy
+    def __init__(self, scene: Scene, *, exact: bool, clocked: bool) -> None:
+        self.scene, self.exact, self.clocked = scene, exact, clocked
         self.has_timers = False
         self.sketches: list[Sketch] = []
         self.items: list[Item] = []
@@ -132,7 +126,7 @@ class Mail:
         timer = "" if envelope.timer == outgoing.id else envelope.timer
         due = outgoing.due_ms - (START_MS if self.clocked else now_ms) if outgoing.due_ms else 0
         says = (outgoing.kind, outgoing.to, *_says(envelope), timer, bool(envelope.timer), due)
-        known = (*says, outgoing.id) if self._keeps_id(envelope) else says
+        known = (*says, outgoing.id) if self.exact else says
         found = self._sketch_of.get(known)
         if found is None:
             number = len(self.sketches)
@@ -142,9 +136,6 @@ class Mail:
             self._sketch_of[known] = found
             self.has_timers = self.has_timers or found.is_timer
         return found
-
-    def _keeps_id(self, envelope: Envelope) -> bool:
-        return self.exact and (self.lossy or envelope.type != MERGE)
 
     def merge_sketch(self, posted: Outgoing) -> Sketch:
         """Return what a MergeSagaState says."""
@@ -176,16 +167,9 @@ class Mail:
         nth = 0
         while True:
             number = self.item(key, sketch, nth)
-            if self._keeps_id(sketch.envelope) or not any(number in numbers for numbers in taken):
+            if self.exact or not any(number in numbers for numbers in taken):
                 return number
             nth += 1
-
-    def merge(self, key: SagaKey, sketch: Sketch, consumed: Container[str]) -> int:
-        """Return the first MergeSagaState of a saga whose id is not *consumed*."""
-        nth = 0
-        while self.items[number := self.item(key, sketch, nth)].name in consumed and not self.lossy:
-            nth += 1
-        return number
 
     def twin(self, number: int, taken: Sequence[Container[int]]) -> int:
         """Return an item with the same body under a new id."""
@@ -201,7 +185,7 @@ class Mail:
 
     def _envelope(self, sketch: Sketch, nth: int) -> Envelope:
         envelope = sketch.envelope
-        if sketch.outgoing is None or self._keeps_id(envelope):
+        if sketch.outgoing is None or self.exact:
             name = envelope.id if nth == 0 else f"{envelope.id}.{nth}"
         elif envelope.type == MERGE:
             name = f"{MERGE_ID}.{envelope.sagalife}" + (f".{nth}" if nth else "")

@@ -327,7 +327,7 @@ class SagaTables:
             posted = posted_merge(self.key, commit.life, commit.ids[-1], self.definition.endpoint, START_MS)
             sketch = self.mail.merge_sketch(posted)
             facts.append(sketch)
-            names[posted.id] = self.mail.items[self.mail.merge(self.key, sketch, after.consumed)].name
+            names[posted.id] = self.mail.items[self.mail.fresh(self.key, sketch, ())].name
         past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
         number, renamed = self.records.keep(_renamed_ids(after, names), past, kept.dots)
         live = {self.mail.named(self.key, id_) for id_ in (self.records[number].record or Record()).timers.values()}

@@ -406,14 +406,8 @@ class Worlds:
             while len(cells) <= number:
                 cells.append(_UNTOUCHED)
             cell = cells[number]
-            table = self.tables[number]
-            record = table.records[cell.record].record
-            if sketch.is_merge and record is not None:
-                item = self.mail.named(key, record.pending_merge)
-                assert item is not None, "a MergeSagaState is posted by the commit that makes it the pending one"
-            else:
-                item = self.mail.fresh(key, sketch, (cell.queue, self._held(table, cell.holds)))
-            self._into(cells, item)
+            taken = (cell.queue, self._held(self.tables[number], cell.holds))
+            self._into(cells, self.mail.fresh(key, sketch, taken))
 
     def _leave(self, left: int, gone: tuple[Sketch, ...], decided: tuple[Sketch, ...]) -> int:
         if not gone and not decided:
