@@ -101,7 +101,8 @@ class _Source:
             inside = ", ".join(map(self.of, value))
             return f"({inside}{',' if len(value) == 1 else ''})" if type(value) is tuple else f"[{inside}]"
         if isinstance(value, set | frozenset) and value:
-            return "{" + ", ".join(sorted(map(self.of, value))) + "}"
+            inside = "{" + ", ".join(sorted(map(self.of, value))) + "}"
+            return inside if isinstance(value, set) else f"frozenset({inside})"
         module = type(value).__module__
         if module == "datetime":
             self._modules.add(module)
@@ -113,6 +114,9 @@ class _Source:
         return ", ".join(f"{a.alias}={self.of(getattr(value, a.name))}" for a in attrs.fields(type(value)) if a.init)
 
     def _imported(self, module: str, name: str) -> str:
+        if "<" in name:
+            # Defined in a function: it cannot be imported, and the test belongs into that function.
+            return name.rpartition(".")[2]
         self._names.setdefault(module, set()).add(name.partition(".")[0])
         return name
 
