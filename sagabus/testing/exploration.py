@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any, Final, Literal
 
 from attrs import field, frozen
@@ -19,6 +19,7 @@ from sagabus.testing.simulator.schedule import schedule_of, token_of
 from sagabus.testing.simulator.search import Found, Progress, Search
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.verdict import Expectations, Invariant
+from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Budget, Settings
 
 Mode = Literal["auto", "exhaustive", "random"]
@@ -161,6 +162,9 @@ def explore(
         ConfigurationError: the arguments do not fit together, or a message is for nobody; the text says the mend.
         ExplorationError: by `assert_ok` of what is returned.
     """
+    if outcomes is not None:
+        # An iterator is read once, and the report shows them as well; a set has no order that lasts.
+        outcomes = sorted(outcomes, key=say) if isinstance(outcomes, Set) else list(outcomes)
     call = {name: value for name, value in locals().items() if name not in ("subject", "replay")}
     given = {name: value for name, value in call.items() if value != _DEFAULTS.get(name)}
     if runs < 1:
