@@ -200,10 +200,6 @@ class Worlds:
         loaded = self.loaded(world, event)
         return loaded.fault or self._take(world, cell, event, loaded)
 
-    def can(self, world: World, event: Event) -> bool:
-        """Return whether *event* can happen now."""
-        return any(event == possible for possible, _ in self.events(world))
-
     def loaded(self, world: World, event: Load) -> Loaded:
         """Return what a worker has in hand after a load."""
         table = self.tables[event.cell]
