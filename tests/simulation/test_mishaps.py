@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any
+from unittest.mock import ANY
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from mergers import fieldwise, highest
 from sagabus import MergeSagaState, Saga, handles, message, starts
+from sagabus.commit import Commit, Result
 from sagabus.envelope import SagaKey
+from sagabus.store.memory import Record, apply_commit
 from sagabus.testing import Moment, explore
+from sagabus.testing.exploration import inquiry_of
 from sagabus.testing.simulator.schedule import Commits, Loads, RollsBack, token_of
 from tests.simulation.small_sagas import Add, Begin, Collect, Echo, Exact, Heard, Note, Words, words_of
 
@@ -354,3 +358,79 @@ def test_explore_restartable_saga_has_a_life_for_every_start() -> None:
         outcomes=[1, 2],
     ).assert_ok()
     assert sorted(again.outcomes) == [1, 2]
+
+
+# -- a store that breaks its promises --------------------------------------------------------------------------------
+
+
+def completes_again(record: Record | None, commit: Commit, **more: Any) -> tuple[Result, Record | None]:
+    """Take a completed saga for a live one."""
+    return apply_commit(evolve(record, completed=False) if record is not None else None, commit, **more)
+
+
+def completes_unsettled(record: Record | None, commit: Commit, **more: Any) -> tuple[Result, Record | None]:
+    """Complete a saga that has just forked."""
+    result, after = apply_commit(record, commit, **more)
+    forked = after is not None and len(after.versions.live) > 1
+    return result, evolve(after, completed=True) if forked else after
+
+
+def posts_no_merge(record: Record | None, commit: Commit, **more: Any) -> tuple[Result, Record | None]:
+    """Leave siblings alone."""
+    result, after = apply_commit(record, commit, **more)
+    return evolve(result, posted_merge=False), after if after is None else evolve(after, pending_merge="")
+
+
+class Two(Collect, key="order", merger=fieldwise(Words), sibling_limit=2):
+    """Has two siblings at most."""
+
+
+def forgets_the_limit(record: Record | None, commit: Commit, **more: Any) -> tuple[Result, Record | None]:
+    """Let siblings be as many as there are."""
+    return apply_commit(record, evolve(commit, limits=evolve(commit.limits, siblings=25)), **more)
+
+
+@pytest.mark.parametrize(
+    ("rules", "kind"),
+    [
+        (completes_again, "completed-twice"),
+        (completes_unsettled, "unsettled"),
+        (posts_no_merge, "unsettled"),
+        (forgets_the_limit, "siblings"),
+    ],
+)
+def test_explore_finds_what_a_store_may_not_do(rules: Any, kind: str) -> None:
+    """The promises of the runtime itself are checked in every schedule."""
+    asked = inquiry_of(Two, start=[Begin()], messages=[*TWO, Add("c")], workers=3, outcomes=[ANY])
+    _, sound = asked.search(10_000)
+    assert sound.failure is None
+    _, search = evolve(asked, rules=rules).search(10_000)
+    assert search.failure is not None
+    assert search.failure.fault is not None
+    assert search.failure.fault.kind == kind
+
+
+def test_explore_tells_a_message_of_a_saga_that_was_sent_again() -> None:
+    """Also what one saga sends another may come twice under two ids; the trace names it both times."""
+
+    class Sends(Saga[Count], key="order"):
+        @starts
+        def begun(self, m: Begin) -> None:
+            self.send(Note(m.order, "a"), to="Takes")
+            self.complete()
+
+    class Takes(Saga[Count], key="order"):
+        @starts
+        def taken(self, m: Note) -> None:
+            self.state.count += 1
+
+    failure = explore(
+        [Sends, Takes],
+        start=START,
+        resends=1,
+        must_end=False,
+        finally_=[lambda moment: not moment.saga(Takes).started or moment.saga(Takes).state.count < 2],
+    ).failure
+    assert failure is not None
+    assert failure.kind == "finally"
+    assert sum("loads Takes/1" in line for line in failure.trace) == 2

@@ -127,6 +127,28 @@ def test_explore_at_random_beyond_all_states_still_drops_what_is_not_needed() ->
         assert again.failure is None or len(again.failure.events) >= len(failure.events)
 
 
+def test_explore_at_random_beyond_all_states_shows_no_step_that_is_not_needed() -> None:
+    """Two siblings need a start, two loads and two commits, whatever else the random schedule did before."""
+    failure = explore(
+        Collect,
+        start=[Begin(want=9)],
+        messages=FOUR,
+        mode="random",
+        seed=1,
+        max_states=1,
+        always=[lambda moment: len(moment.states) < 2],
+    ).failure
+    assert failure is not None
+    assert failure.kind == "invariant"
+    assert len(failure.events) == 6
+
+
+@pytest.mark.parametrize("mishap", [{"rollbacks": 1}, {"duplicates": 1}, {"resends": 1}, {"batch": 2}])
+def test_explore_at_random_meets_every_mishap(mishap: dict[str, int]) -> None:
+    """What an exhaustive search may do, a random one may, and both say that all is well."""
+    explore(Collect, start=START, messages=FOUR[:2], mode="random", runs=60, **mishap, **ENDS).assert_ok()
+
+
 # -- replays -------------------------------------------------------------------------------------------------------
 
 
