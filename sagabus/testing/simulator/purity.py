@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import cProfile
 import datetime
 import os
 import random
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +25,7 @@ from sagabus.testing.simulator.wording import say
 
 _LATER_MS: Final = 400 * 86_400_000 + 40_271_311
 """No whole number of years, weeks, days or hours."""
-_CLOCKS: Final[frozenset[object]] = frozenset(
+_CLOCKS: Final[frozenset[Callable[..., Any]]] = frozenset(
     {
         time.time,
         time.time_ns,
@@ -39,8 +37,8 @@ _CLOCKS: Final[frozenset[object]] = frozenset(
         os.urandom,
     }
 )
-_SUSPICIOUS: Final = re.compile(r"built-in method (time\.|\w*now>|now |today|utcnow|\w+\.urandom)|_random\.Random")
 _NOW: Final = frozenset({"now", "utcnow", "today"})
+_SUSPICIOUS: Final = frozenset({*(clock.__name__ for clock in _CLOCKS), *_NOW, "random", "getrandbits"})
 _LOGGING: Final = ("logging", "structlog", "rich", "warnings")
 _BETWEEN: Final = ("random", "uuid", "secrets", "datetime")
 
@@ -60,7 +58,6 @@ class Purity:
 
     definition: SagaDefinition
     clocked: bool
-    _suspicion: _Suspicion = field(factory=lambda: _Suspicion(), init=False)
     _fresh: bytes = field(init=False)
     _shared: str = field(init=False)
 
@@ -81,14 +78,10 @@ class Purity:
         name = self.definition.name
         # Made again at another time: where that comes out alike, it is pure, and time makes no difference.
         later = snapshot if self.clocked else evolve(snapshot, now_ms=snapshot.now_ms + _LATER_MS)
-        with self._suspicion.listening():
+        with _watched() as calls:
             again = self._advance(later, incoming)
-        if self._suspicion.heard:
-            with _watched() as calls:
-                self._advance(later, incoming)
-            if calls:
-                said = f"{calls[0]}. A run must give the same again: use self.now, or put it in a message"
-                return Fault("impure", said)
+        if calls:
+            return Fault("impure", f"{calls[0]}. A run must give the same again: use self.now, or put it in a message")
         if self._fresh_state() != self._fresh:
             state = self.definition.codec.state_type
             return Fault(
@@ -182,43 +175,22 @@ def _shared_values(cls: type[Saga[Any]]) -> Iterator[tuple[str, object]]:
 # -- what is called --------------------------------------------------------------------------------------------------
 
 
-class _Suspicion:
-    """Hears cheaply whether anybody asks a clock or a source of chance; who that is, `_watched` finds out."""
-
-    def __init__(self) -> None:
-        self.heard = False
-        self._harmless: set[str] = set()
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen while this lasts."""
-        if sys.getprofile() is not None:
-            # A profiler is at work, and there is room for one. That each run is made twice still shows most of it.
-            yield
-            return
-        profile = cProfile.Profile(subcalls=False)
-        profile.enable()
-        try:
-            yield
-        finally:
-            profile.disable()
-            called = {code for entry in profile.getstats() if isinstance(code := entry.code, str)} - self._harmless
-            self.heard = any(map(_SUSPICIOUS.search, called))
-            if not self.heard:
-                self._harmless |= called
-
-
 @contextmanager
 def _watched() -> Iterator[list[str]]:
     """Note who asks a clock or a source of chance while this lasts, other than to write a log line."""
     calls: list[str] = []
 
     def watch(frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and _is_impure(called):
+        # Called for whatever the run calls, so the name is looked at before anything else.
+        if event == "c_call" and called.__name__ in _SUSPICIOUS and _is_impure(called):
             who = _asker(frame)
             if who is not None:
                 calls.append(f"{who} calls {_name_of(called)}()")
 
+    if sys.getprofile() is not None:
+        # A profiler is at work, and there is room for one. That each run is made twice still shows most of it.
+        yield calls
+        return
     sys.setprofile(watch)
     try:
         yield calls

@@ -24,7 +24,7 @@ class Failure:
     Attributes:
         kind: a stable word: `stuck`, `livelock`, `outcome`, `invariant`, `finally`, `merger`, `lost-effect`, `impure`,
             `dead-letter`, `unmergeable`, `unsettled`, `completed-twice` or `siblings`.
-        problem: what is wrong, in a line.
+        problem: what is wrong, for people.
         trace: what happened, a line a step.
         events: the schedule.
         token: the schedule, for `explore(..., replay=token)`.
