@@ -20,14 +20,17 @@ MODES: Final = ("auto", "exhaustive", "random")
 
 
 class SimulationError(SagabusError):
-    """A schedule breaks a saga; the report stands on stdout.
+    """A schedule breaks a saga, and the report stands on stdout; or not all were looked at that were to be.
 
     Attributes:
-        kind: what it breaks, as `sagabus.testing.simulator.report.Failure` has it.
+        kind: what it breaks, as `sagabus.testing.simulator.report.Failure` has it, or `cut off`.
     """
 
     def __init__(self, saga: str, kind: str) -> None:
-        super().__init__(f"{saga}: {kind}; the report says by which schedule, and how to see it again")
+        mend = "the report says by which schedule, and how to see it again"
+        if kind == "cut off":
+            mend = "nothing was broken so far; raise --max-states, or say --mode auto to go on at random"
+        super().__init__(f"{saga}: {kind}; {mend}")
         self.kind = kind
 
 
@@ -88,8 +91,8 @@ def command(
         result = explore(subject, **asked, **settings)
     show = emit_explored if as_json else print_explored
     show(result)
-    if result.failure is not None:
-        raise SimulationError(definition.name, result.failure.kind)
+    if not result.ok:
+        raise SimulationError(definition.name, result.failure.kind if result.failure else "cut off")
 
 
 def _definition(bus: Bus, app: str, name: str) -> SagaDefinition:

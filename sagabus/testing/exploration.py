@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from attrs import field, frozen
 
 from sagabus.errors import ConfigurationError
+from sagabus.messages import registry
 from sagabus.testing import session
 from sagabus.testing.simulator.inquiry import Inquiry
 from sagabus.testing.simulator.moment import Messages, Moment
@@ -17,6 +18,7 @@ from sagabus.testing.simulator.sampling import Sampling
 from sagabus.testing.simulator.scene import Scene, Subject
 from sagabus.testing.simulator.schedule import schedule_of, token_of
 from sagabus.testing.simulator.search import Found, Progress, Search
+from sagabus.testing.simulator.shrinking import Shrinker
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.verdict import Expectations, Invariant
 from sagabus.testing.simulator.wording import say
@@ -24,18 +26,17 @@ from sagabus.testing.simulator.world import Budget, Settings
 
 Mode = Literal["auto", "exhaustive", "random"]
 _MAX_STATES: Final = 200_000
-_SHRINK_STATES: Final = 50_000
 
 
 class ExplorationError(AssertionError):
-    """A schedule breaks something. The text is the whole report.
+    """A schedule breaks something, and the text is the whole report; or an exhaustive search was not through.
 
     Attributes:
-        failure: the schedule, and what it breaks.
+        failure: the schedule, and what it breaks; None where the search was cut off before it found any.
     """
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.report)
+    def __init__(self, failure: Failure | None, text: str) -> None:
+        super().__init__(text)
         self.failure = failure
 
 
@@ -80,22 +81,33 @@ class Exploration:
 
     @property
     def ok(self) -> bool:
-        """Return whether nothing was broken."""
-        return self.failure is None
+        """Return whether nothing was broken, and nothing was left out that was to be looked at."""
+        return self.failure is None and not self.cut_off
+
+    @property
+    def cut_off(self) -> bool:
+        """Return whether an exhaustive search has met its limit: then there may be failures that nobody has seen."""
+        return self.mode == "exhaustive" and self.failure is None and not self.complete
 
     def assert_ok(self) -> Exploration:
         """Return this exploration.
 
         Raises:
-            ExplorationError: something was broken; the text is the whole report.
+            ExplorationError: something was broken, and the text is the whole report; or the search was cut off.
         """
         __tracebackhide__ = True  # pytest is to show the user's own frames
         if self.failure is not None:
-            raise ExplorationError(self.failure)
+            raise ExplorationError(self.failure, self.failure.report)
+        if self.cut_off:
+            raise ExplorationError(
+                None,
+                f"the search was cut off after {self.states:,} states, with nothing broken so far. Raise max_states=, "
+                f"explore fewer messages, or say mode='auto' to go on at random",
+            )
         return self
 
     def __str__(self) -> str:
-        end = self.failure.kind if self.failure else "ok"
+        end = self.failure.kind if self.failure else "cut off" if self.cut_off else "ok"
         if self.mode == "replay":
             return f"replay of {len(self.trace)} steps: {end}"
         how = f"{self.mode}, seed {self.seed}" if self.seed is not None else self.mode
@@ -124,6 +136,7 @@ def explore(
     must_end: bool = True,
     serial_merges: bool = True,
     dead_letters: bool = False,
+    merger_laws: bool = True,
     mode: Mode = "auto",
     max_states: int | None = None,
     runs: int = 2_000,
@@ -152,6 +165,7 @@ def explore(
         must_end: whether every saga that has started must have completed then.
         serial_merges: whether a settled state must be one that handling its messages in some order gives.
         dead_letters: whether messages may end as dead letters.
+        merger_laws: whether mergers must keep the laws of `check_merger` on all siblings that are reached.
         mode: `exhaustive`, `random`, or `auto`: exhaustive while it fits *max_states*, then random.
         max_states: how many states an exhaustive search may find; 200,000, or as pytest's `--saga-states` says.
         runs: how many schedules a random search tries.
@@ -183,7 +197,9 @@ def explore(
             found = _replayed(inquiry, replay, reporter)
         elif mode != "random":
             found = _searched(inquiry, limit, reporter, progress)
-        if found is None or (mode == "auto" and found.mode == "exhaustive" and not found.complete and found.ok):
+        if found is None or (
+            mode == "auto" and found.mode == "exhaustive" and not found.complete and found.failure is None
+        ):
             chosen = seed if seed is not None else defaults.seed or 0
             found = _sampled(inquiry, runs, chosen, limit, reporter, progress)
     session.note(found)
@@ -208,6 +224,7 @@ def inquiry_of(
     must_end: bool = True,
     serial_merges: bool = True,
     dead_letters: bool = False,
+    merger_laws: bool = True,
 ) -> Inquiry:
     """Return what `explore` asks when it is given these arguments.
 
@@ -218,16 +235,28 @@ def inquiry_of(
         raise ConfigurationError("workers is at least 1; duplicates, resends and rollbacks are at least 0")
     if batch not in (1, 2):
         raise ConfigurationError(f"batch={batch} is not explored: a load takes one message or two; say 1 or 2")
-    allowed = None
-    if outcomes is not None:
-        allowed = tuple(Messages(o) if outcome is None and isinstance(o, list | tuple) else o for o in outcomes)
+    allowed = None if outcomes is None else _allowed(tuple(outcomes), by_decisions=outcome is None)
     return Inquiry(
         Scene.of(subject),
         tuple(start),
         tuple(messages),
         Settings(workers, batch, Budget(duplicates, resends, rollbacks), timeouts, serial_merges),
         Expectations(tuple(always), tuple(finally_), outcome, allowed, must_end, dead_letters, timeouts),
+        merger_laws=merger_laws,
     )
+
+
+def _allowed(outcomes: tuple[Any, ...], *, by_decisions: bool) -> tuple[Any, ...]:
+    if not outcomes:
+        raise ConfigurationError("outcomes=[] allows none; name those that may be, or leave it out")
+    if not by_decisions:
+        return outcomes
+    for outcome in outcomes:
+        if not isinstance(outcome, list | tuple) and registry.of(type(outcome)) is not None:
+            raise ConfigurationError(
+                f"an outcome is all that one schedule decides, a list of messages; write [{say(outcome)}] in outcomes="
+            )
+    return tuple(Messages(o) if isinstance(o, list | tuple) else o for o in outcomes)
 
 
 _DEFAULTS: Final = dict(explore.__kwdefaults__ or {})
@@ -240,7 +269,9 @@ _ASKED: Final = tuple(inquiry_of.__kwdefaults__ or {})
 def _searched(inquiry: Inquiry, limit: int, reporter: _Reporter, progress: Progress) -> Exploration:
     inquiry, search = inquiry.search(limit, progress)
     how = f"the shortest schedule that shows it, of {search.states:,} states looked at"
-    failure = None if search.failure is None else reporter.shrunk(inquiry, search.failure, limit, how)
+    failure = None
+    if search.failure is not None:
+        failure = reporter.shrunk(inquiry, search.failure, Shrinker(limit, progress), how, shortest=True)
     return Exploration(
         failure,
         _endings(inquiry, search),
@@ -257,7 +288,9 @@ def _sampled(
 ) -> Exploration:
     inquiry, sampling = inquiry.sample(runs, seed, progress)
     how = f"found at random by schedule {sampling.schedules:,} of seed {seed}, and made shorter"
-    failure = None if sampling.failure is None else reporter.shrunk(inquiry, sampling.failure, limit, how, exact=False)
+    failure = None
+    if sampling.failure is not None:
+        failure = reporter.shrunk(inquiry, sampling.failure, Shrinker(limit, progress), how, shortest=False)
     return Exploration(
         failure,
         _endings(inquiry, sampling),
@@ -302,44 +335,6 @@ class _Reporter:
         assert found.fault is not None
         return failure_of(found.fault, inquiry.tell(found.events), self.call, self.subject, how)
 
-    def shrunk(self, inquiry: Inquiry, found: Found, limit: int, how: str, *, exact: bool = True) -> Failure:
-        """Return the report of the smallest case that fails alike: with fewer messages, by the shortest schedule.
-
-        A message is left out only where the others still do well without a race, so that what is shown is the race.
-
-        Args:
-            exact: whether *found* is the shortest schedule for the messages there are.
-        """
-        limit = min(limit, _SHRINK_STATES)
-        if not exact:
-            asked, search = inquiry.search(limit)
-            if search.failure is not None:
-                inquiry, found, exact = asked, search.failure, True
-        assert found.fault is not None
-        kind = found.fault.kind
-        for name in inquiry.names:
-            smaller = inquiry.without(name)
-            if inquiry.plain()[1].fault is not None or smaller.plain()[1].fault is not None:
-                continue
-            asked, search = smaller.search(limit)
-            if search.failure is not None and search.failure.fault is not None and search.failure.fault.kind == kind:
-                inquiry, found, exact = asked, search.failure, True
-        if not exact:
-            found = _shorter(inquiry, found)
-        return self.failure(inquiry, found, how)
-
-
-def _shorter(inquiry: Inquiry, found: Found) -> Found:
-    """Return a schedule that fails alike, from which no single step can be left out."""
-    ready = inquiry.ready()
-    assert found.fault is not None
-    steps = list(write_down(ready.worlds, ready.opening, found.events))
-    place = len(steps) - 1
-    while place >= 0:
-        _, other = inquiry.follow(tuple(steps[:place] + steps[place + 1 :]), finish=False)
-        if other.fault is not None and other.fault.kind == found.fault.kind and len(other.events) < len(found.events):
-            found = other
-            steps = list(write_down(ready.worlds, ready.opening, found.events))
-            place = min(place, len(steps))
-        place -= 1
-    return found
+    def shrunk(self, inquiry: Inquiry, found: Found, shrinker: Shrinker, how: str, *, shortest: bool) -> Failure:
+        """Return the report of the smallest case that fails alike."""
+        return self.failure(*shrinker.shrink(inquiry, found, shortest=shortest), how)

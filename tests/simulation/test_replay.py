@@ -9,7 +9,7 @@ import pytest
 
 from sagabus.envelope import SagaKey
 from sagabus.errors import ConfigurationError
-from sagabus.testing import explore, session
+from sagabus.testing import ExplorationError, explore, session
 from sagabus.testing.session import Defaults, Session, opened
 from sagabus.testing.simulator.report import Failure
 from sagabus.testing.simulator.schedule import Commits, LeavesOut, Loads, RollsBack, schedule_of, token_of
@@ -61,7 +61,10 @@ def test_explore_auto_is_exhaustive_while_that_fits_and_random_beyond() -> None:
     beyond = explore(Collect, **asked, max_states=50, runs=40)
     assert (beyond.mode, beyond.seed, beyond.schedules) == ("random", 0, 40)
     insisted = explore(Collect, **asked, max_states=50, mode="exhaustive")
-    assert (insisted.mode, insisted.complete, insisted.ok) == ("exhaustive", False, True)
+    assert (insisted.mode, insisted.complete, insisted.ok) == ("exhaustive", False, False)
+    with pytest.raises(ExplorationError, match=r"cut off after \d+ states.*Raise max_states=") as caught:
+        insisted.assert_ok()
+    assert caught.value.failure is None
 
 
 def test_explore_uses_the_settings_of_its_session_where_it_says_nothing() -> None:

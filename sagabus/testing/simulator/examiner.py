@@ -22,10 +22,12 @@ class Examiner:
     Attributes:
         definition: of the saga class.
         clocked: whether it is known that time matters.
+        merger_laws: whether the merger must keep the laws.
     """
 
     definition: SagaDefinition
     clocked: bool
+    merger_laws: bool = True
     _purity: Purity = field(init=False)
     _tried: dict[Any, Fault | None] = field(factory=dict, init=False)
     _watched: dict[Any, Fault | None] = field(factory=dict, init=False)
@@ -39,7 +41,7 @@ class Examiner:
         Raises:
             ClockMattersError: it depends on the time.
         """
-        if len(snapshot.versions) > 1 and self.definition.merger is not None:
+        if self.merger_laws and len(snapshot.versions) > 1 and self.definition.merger is not None:
             siblings = tuple(version.state for version in snapshot.versions)
             parents = tuple(version.parent for version in snapshot.versions)
             if (siblings, parents) not in self._tried:

@@ -47,6 +47,7 @@ class Inquiry:
         left_out: the names of those messages that are not there after all.
         clocked: whether it is known that time matters.
         examined: whether runs are examined for purity, and mergers for their laws.
+        merger_laws: whether mergers are.
     """
 
     scene: Scene
@@ -58,6 +59,7 @@ class Inquiry:
     left_out: tuple[str, ...] = ()
     clocked: bool = False
     examined: bool = True
+    merger_laws: bool = True
     _ready: list[_Ready] = field(factory=list, init=False)
 
     # -- asking --------------------------------------------------------------------------------------------------
@@ -144,10 +146,10 @@ class Inquiry:
                 definition,
                 mail,
                 self.rules,
-                Examiner(definition, self.clocked).examine,
+                Examiner(definition, self.clocked, self.merger_laws).examine,
                 settings.budget.rollbacks,
                 # A fold with ancestors goes by size and dot, and only its binary steps are examined.
-                dot_order=definition.ancestral,
+                dot_order=definition.ancestral or not self.merger_laws,
             )
 
         worlds = Worlds(mail, settings, table, SerialOrders().check)

@@ -49,6 +49,11 @@ class Sketch:
         return bool(self.envelope.timer)
 
     @property
+    def is_merge(self) -> bool:
+        """Return whether it is a MergeSagaState."""
+        return self.envelope.type == MERGE
+
+    @property
     def message(self) -> Any:
         """Return the message itself."""
         return Incoming(self.envelope).message
@@ -82,7 +87,7 @@ class Item:
     @property
     def is_merge(self) -> bool:
         """Return whether it is a MergeSagaState."""
-        return self.incoming.envelope.type == MERGE
+        return self.sketch.is_merge
 
 
 @frozen

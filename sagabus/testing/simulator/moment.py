@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from sagabus.commit import Lifecycle
 from sagabus.definition import definition_of
@@ -53,6 +53,7 @@ class Moment:
         completed: whether it has completed.
         decisions: what all decisions so far have released, of all sagas.
         sent: what the facts so far have released to where nobody in the exploration listens.
+        released: all that left so far, wherever it went: with facts, with decisions, and from consumers to outside.
         dead: at the end: the messages that would be dead-lettered, each with the reason.
     """
 
@@ -61,6 +62,7 @@ class Moment:
     completed: bool
     decisions: Messages
     sent: Messages
+    released: Messages
     dead: tuple[tuple[Any, str], ...] = ()
     _others: Mapping[SagaKey, tuple[tuple[Any, ...], bool]] = field(factory=dict, repr=False, eq=False)
 
@@ -99,7 +101,7 @@ class Moment:
             known = ", ".join(map(str, self._others)) or "none"
             raise HandlerMisuseError(f"{len(found)} sagas match {which!r}; there are {known}; write NAME/ID")
         states, completed = self._others[found[0]]
-        return Moment(found[0], states, completed, self.decisions, self.sent, self.dead, self._others)
+        return evolve(self, key=found[0], states=states, completed=completed)
 
     def _matching(self, which: str | type | SagaKey, id: str | None) -> Iterator[SagaKey]:
         name = definition_of(which).name if isinstance(which, type) else str(which)
@@ -114,7 +116,7 @@ def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[t
     for cell, table in zip(world.cells, worlds.tables, strict=False):
         states = tuple(table.definition.codec.decode(state) for state in table.records.states(cell.record))
         others[table.key] = states, table.records.lifecycle(cell.record) is Lifecycle.COMPLETED
-    facts, decisions = worlds.left(world)
+    facts, decisions, inside = worlds.left(world)
     sketches = worlds.mail.sketches
     states, completed = others.get(first, ((), False)) if first is not None else ((), False)
     return Moment(
@@ -123,6 +125,7 @@ def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[t
         completed,
         Messages(sketches[number].message for number in decisions),
         Messages(sketches[number].message for number in facts),
+        Messages(sketches[number].message for number in (*facts, *decisions, *inside)),
         dead,
         others,
     )

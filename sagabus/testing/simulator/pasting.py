@@ -48,9 +48,7 @@ def test_of(kind: str, subject: Any, call: Mapping[str, Any], token: str) -> str
         if source.knows(value):
             lines.append(f"{name}={source.of(value, 2)},")
         else:
-            lines.append(
-                f"# {name}={getattr(value, '__qualname__', value)!s}: give it again, it has no name of its own"
-            )
+            lines.append(f"# {name}= is to be given again: it has no name of its own")
     lines.append(f'replay="{token}",')
     body = "\n".join(_INDENT * 2 + line for line in lines)
     name = f"test_{_snake(_name_of(subject))}_{_LAWS[kind]}"

@@ -34,6 +34,10 @@ _CLOCKS: Final[frozenset[Callable[..., Any]]] = frozenset(
         time.perf_counter,
         time.perf_counter_ns,
         time.process_time,
+        time.localtime,
+        time.gmtime,
+        time.ctime,
+        time.strftime,
         os.urandom,
     }
 )

@@ -151,8 +151,8 @@ class Worlds:
     _cell_of: dict[SagaKey, int] = field(factory=dict, init=False)
     _tales: list[Tale] = field(factory=lambda: [Tale()], init=False)
     _tale_of: dict[Tale, int] = field(factory=lambda: {Tale(): 0}, init=False)
-    _lefts: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(factory=lambda: [((), ())], init=False)
-    _left_of: dict[Any, int] = field(factory=lambda: {((), ()): 0}, init=False)
+    _lefts: list[tuple[tuple[int, ...], ...]] = field(factory=lambda: [((), (), ())], init=False)
+    _left_of: dict[Any, int] = field(factory=lambda: {((), (), ()): 0}, init=False)
     _more_left: dict[Any, int] = field(factory=dict, init=False)
     _settled: dict[Any, tuple[int, Fault | None]] = field(factory=dict, init=False)
     _idle: dict[Any, bool] = field(factory=dict, init=False)
@@ -307,7 +307,8 @@ class Worlds:
             gone = self._post(changed, move.facts)
             # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
             answers = tuple(s for s in self._post(changed, move.decision) if s not in move.decision)
-            left = self._leave(left, gone + answers, move.decision)
+            inside = tuple(s for s in move.facts if s not in gone and not s.is_merge)
+            left = self._leave(left, gone + answers, move.decision, inside)
             cells = tuple(changed)
         return World(cells, left, world.budget, world.clock_ms)
 
@@ -405,14 +406,16 @@ class Worlds:
             taken = (cell.queue, self._held(self.tables[number], cell.holds))
             self._into(cells, self.mail.fresh(key, sketch, taken))
 
-    def _leave(self, left: int, gone: tuple[Sketch, ...], decided: tuple[Sketch, ...]) -> int:
-        if not gone and not decided:
+    def _leave(
+        self, left: int, gone: tuple[Sketch, ...], decided: tuple[Sketch, ...], inside: tuple[Sketch, ...] = ()
+    ) -> int:
+        if not gone and not decided and not inside:
             return left
-        known = left, tuple(s.says for s in gone), tuple(s.says for s in decided)
+        said = tuple(tuple(sketch.says for sketch in sketches) for sketches in (gone, decided, inside))
+        known = left, said
         number = self._more_left.get(known)
         if number is None:
-            facts, decisions = self._lefts[left]
-            more = _counted(facts, known[1]), _counted(decisions, known[2])
+            more = tuple(map(_counted, self._lefts[left], said))
             number = self._left_of.get(more)
             if number is None:
                 number = self._left_of[more] = len(self._lefts)
@@ -420,8 +423,10 @@ class Worlds:
             self._more_left[known] = number
         return number
 
-    def left(self, world: World) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the sketches that have left with facts, and with decisions; of each at most four."""
+    def left(self, world: World) -> tuple[tuple[int, ...], ...]:
+        """Return the sketches that facts have sent away, that decisions have sent, and that facts have sent to
+        somebody here; of each at most four.
+        """
         return self._lefts[world.left]
 
     # -- failovers -----------------------------------------------------------------------------------------------
