@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import logging
 import os
 import random
@@ -315,3 +316,22 @@ def test_explore_of_a_merger_that_refuses_some_siblings_examines_the_runs_on_oth
     failure = explore(Picky, start=START, messages=[Add("a"), Add("b")], must_end=False, serial_merges=False).failure
     assert failure is not None
     assert failure.kind == "unmergeable"
+
+
+def test_explore_while_collections_are_measured_blames_nobody() -> None:
+    """A callback of the garbage collector that asks a clock, as Hypothesis has one, is none of the saga's doing."""
+    called: list[float] = []
+
+    def measure(phase: str, info: dict[str, int]) -> None:
+        called.append(time.perf_counter())
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(measure)
+    gc.set_threshold(5)
+    try:
+        explore(saga_that(lambda: len([[[]] for _ in range(500)])), start=START).assert_ok()
+        assert called
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(measure)
+        gc.set_threshold(*thresholds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import random
 import sys
@@ -195,11 +196,16 @@ def _watched() -> Iterator[list[str]]:
         # A profiler is at work, and there is room for one. That each run is made twice still shows most of it.
         yield calls
         return
+    # Collections may call back anybody, in the middle of the run: Hypothesis measures them, by a clock.
+    collects = gc.isenabled()
+    gc.disable()
     sys.setprofile(watch)
     try:
         yield calls
     finally:
         sys.setprofile(None)
+        if collects:
+            gc.enable()
 
 
 def _is_impure(called: Any) -> bool:
