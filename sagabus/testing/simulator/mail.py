@@ -121,6 +121,7 @@ class Mail:
         self._says: dict[tuple[Any, ...], int] = {}
         self._item_of: dict[tuple[SagaKey, int, int], int] = {}
         self._named: dict[tuple[SagaKey, str], int] = {}
+        self._heard: dict[tuple[int, int], list[SagaKey]] = {}
         self._sent: dict[int, Sent] = {}
 
     # -- sketches ------------------------------------------------------------------------------------------------
@@ -161,6 +162,7 @@ class Mail:
         number = self._item_of.get(known)
         if number is None:
             number = self._item_of[known] = len(self.items)
+            self._heard.setdefault((sketch.number, nth), []).append(key)
             given = sketch.outgoing is None
             item = Item(number, key, Incoming(self._envelope(sketch, nth)), sketch, nth, given)
             self.items.append(item)
@@ -176,13 +178,20 @@ class Mail:
                 return number
             nth += 1
 
-    def twin(self, number: int, taken: Sequence[Container[int]]) -> int:
-        """Return an item with the same body under a new id."""
+    def copies(self, number: int, nth: int) -> list[tuple[int, bool]]:
+        """Return what a message becomes where its sender sends it again, as the *nth* that says the same.
+
+        Each saga that gets it gets the new one too; a saga that is named after the message that starts it is another
+        one then, for which the flag stands.
+        """
         item = self.items[number]
-        nth = item.nth + 1
-        while any(self.item(item.key, item.sketch, nth) in numbers for numbers in taken):
-            nth += 1
-        return self.item(item.key, item.sketch, nth)
+        found = []
+        for key in self._heard[item.sketch.number, item.nth]:
+            handler = self.scene.definitions[key.name].handlers[item.sketch.envelope.type]
+            nameless = handler.starts and handler.key is None and not item.sketch.envelope.saga
+            to = SagaKey(key.name, self._envelope(item.sketch, nth).id) if nameless else key
+            found.append((self.item(to, item.sketch, nth), nameless))
+        return found
 
     def named(self, key: SagaKey, name: str) -> int | None:
         """Return the item called *name*, or None where there was none yet."""

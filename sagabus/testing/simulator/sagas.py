@@ -22,7 +22,7 @@ from sagabus.saga import Saga
 from sagabus.store.memory import Record, apply_commit, take_snapshot
 from sagabus.testing.simulator.mail import Mail, Sketch
 from sagabus.testing.simulator.records import Kept, Lost, Records, actor_of
-from sagabus.testing.simulator.scene import START_MS
+from sagabus.testing.simulator.scene import START_MS, envelope_of
 from sagabus.versions import Dot
 
 _LOST: Final = Dot("lost", 1)
@@ -61,6 +61,7 @@ class Run:
         items: the messages that it consumes.
         facts: what it sends with its facts, with the ids that they have in the commit.
         decision: likewise with its decision.
+        told: whether the class has made something of its own of the merge that it began with.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Run:
     items: tuple[int, ...]
     facts: tuple[tuple[str, Sketch], ...]
     decision: tuple[tuple[str, Sketch], ...]
+    told: bool = False
 
 
 class Hold(NamedTuple):
@@ -172,6 +174,7 @@ class SagaTables:
     _hold_of: dict[Hold, int] = field(factory=dict, init=False)
     _concrete: dict[int, Commit] = field(factory=dict, init=False)
     _made: dict[Any, Loaded | Run] = field(factory=dict, init=False)
+    _told: dict[tuple[bytes, ...], bool] = field(factory=dict, init=False)
     _renamed: dict[tuple[int, int], int] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
@@ -216,7 +219,7 @@ class SagaTables:
         if fault is not None:
             return Loaded(None, fault=fault)
         if len(commit.ids) == len(items):
-            return self.runs[self._run(commit, items, now_ms)]
+            return self.runs[self._run(commit, items, now_ms, told=self._is_told(snapshot, commit))]
         if commit.ids or len(items) > 1:
             return Loaded(None, "partly")
         if commit.failures:
@@ -236,7 +239,23 @@ class SagaTables:
         """Return the items that a hold will consume."""
         return self.runs[self.holds[hold].run].items
 
-    def _run(self, commit: Commit, items: tuple[int, ...], now_ms: int) -> int:
+    def _is_told(self, snapshot: Snapshot, commit: Commit) -> bool:
+        """Return whether the class changes the state when it is told of this merge: then no serial order has it."""
+        if not commit.merged or MERGE not in self.definition.handlers:
+            return False
+        if self.definition.ancestral or self.definition.merger is None:
+            return True
+        codec = self.definition.codec
+        states = tuple(version.state for version in snapshot.versions)
+        found = self._told.get(states)
+        if found is None:
+            posted = posted_merge(self.key, commit.life, "told", self.definition.endpoint, snapshot.now_ms)
+            alone = advance(self.definition, snapshot, [Incoming(envelope_of(posted))])
+            merged = codec.encode(self.definition.merger([codec.decode(state) for state in states]))
+            found = self._told[states] = alone.facts.state != merged
+        return found
+
+    def _run(self, commit: Commit, items: tuple[int, ...], now_ms: int, *, told: bool) -> int:
         halves = [self._sketched(half, now_ms) for half in (commit.facts, commit.decision)]
         known = (
             items,
@@ -249,12 +268,13 @@ class SagaTables:
             commit.starter,
             len(commit.parents),
             commit.parent,
+            told,
             *(self._half_known(*pair) for pair in zip((commit.facts, commit.decision), halves, strict=True)),
         )
         number = self._run_of.get(known)
         if number is None:
             number = self._run_of[known] = len(self.runs)
-            self.runs.append(Run(number, commit, items, halves[0], halves[1]))
+            self.runs.append(Run(number, commit, items, halves[0], halves[1], told))
         return number
 
     def _sketched(self, half: Half | None, now_ms: int) -> tuple[tuple[str, Sketch], ...]:
@@ -405,11 +425,6 @@ class SagaTables:
     def hears_late(self) -> bool:
         """Return whether the class does something about late messages."""
         return self.definition.cls.on_late is not Saga.on_late
-
-    @property
-    def tells_merges(self) -> bool:
-        """Return whether the class handles MergeSagaState in a way of its own."""
-        return MERGE in self.definition.handlers
 
     def is_idle(self, record: int, number: int) -> bool:
         """Return whether handling an item can make no difference any more, whatever happens."""

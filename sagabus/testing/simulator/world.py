@@ -252,12 +252,29 @@ class Worlds:
             if which != event.kept:
                 place = queue.index(item)
                 queue = queue[:place] + queue[place + 1 :]
-        if event.resent:
-            taken = (queue, event.items, self._held(self.tables[event.cell], holds))
-            queue = tuple(sorted((*queue, self.mail.twin(event.items[event.resent - 1], taken))))
-            budget = budget._replace(resends=budget.resends - 1)
         cells = _with(world.cells, event.cell, Cell(cell.record, holds, queue, cell.story))
+        if event.resent:
+            budget = budget._replace(resends=budget.resends - 1)
+            cells = self._resend(cells, event.items[event.resent - 1])
         return World(cells, world.left, budget, self._clock(world, event.items))
+
+    def _resend(self, cells: tuple[Cell, ...], number: int) -> tuple[Cell, ...]:
+        """Return *cells* after the sender of an item has sent the same body again, under a new id."""
+        nth = self.mail.items[number].nth + 1
+        while any(self._is_there(cells, *copy) for copy in self.mail.copies(number, nth)):
+            nth += 1
+        changed = list(cells)
+        for copy, _ in self.mail.copies(number, nth):
+            self._into(changed, copy)
+        return tuple(changed)
+
+    def _is_there(self, cells: tuple[Cell, ...], number: int, begins: bool) -> bool:
+        place = self.cell(self.mail.items[number].key)
+        if place >= len(cells):
+            return False
+        cell = cells[place]
+        known = number in cell.queue or number in self._held(self.tables[place], cell.holds)
+        return known or (begins and cell.record != ABSENT)
 
     def _clock(self, world: World, items: tuple[int, ...]) -> int:
         if not self.mail.clocked:
@@ -327,7 +344,7 @@ class Worlds:
         if self.mail.exact:
             handled = [item for item in handled if item not in tale.handled]
         together = tuple(sorted((*tale.handled, *handled)))
-        if tale.told or (run.commit.merged and table.tells_merges) or len(together) > _MOST_HANDLED:
+        if tale.told or run.told or len(together) > _MOST_HANDLED:
             return self._tale(Tale(told=True, life=tale.life))
         return self._tale(tale._replace(handled=together))
 
