@@ -21,7 +21,8 @@ from sagabus.testing.simulator.serial import SerialOrders
 from sagabus.testing.simulator.stage import Stage
 from sagabus.testing.simulator.telling import Teller, Told, step_of
 from sagabus.testing.simulator.verdict import Expectations, Judge
-from sagabus.testing.simulator.world import Commit, Event, Settings, World, Worlds, may_end
+from sagabus.testing.simulator.world import Commit, Event, Settings, World, may_end
+from sagabus.testing.simulator.worlds import Worlds
 
 T = TypeVar("T")
 _MOST_WORLDS: Final = 100_000

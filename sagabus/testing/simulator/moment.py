@@ -14,7 +14,8 @@ from sagabus.envelope import SagaKey
 from sagabus.errors import HandlerMisuseError
 from sagabus.messages import type_of
 from sagabus.testing.simulator.wording import say
-from sagabus.testing.simulator.world import World, Worlds
+from sagabus.testing.simulator.world import World
+from sagabus.testing.simulator.worlds import Worlds
 
 
 class Messages(tuple[Any, ...]):

@@ -17,7 +17,8 @@ from attrs import define, field
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.search import Ending, Found, Progress
 from sagabus.testing.simulator.verdict import Judge
-from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds, may_end
+from sagabus.testing.simulator.world import Commit, Event, Load, World, may_end
+from sagabus.testing.simulator.worlds import Worlds
 
 MAX_STEPS: Final = 5_000
 _DEPTHS: Final = (2, 3, 4, 5)

@@ -14,7 +14,8 @@ from attrs import define, field, frozen
 
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.verdict import Judge
-from sagabus.testing.simulator.world import Event, World, Worlds, may_end
+from sagabus.testing.simulator.world import Event, World, may_end
+from sagabus.testing.simulator.worlds import Worlds
 
 _REPORT_EVERY: Final = 4096
 

@@ -18,7 +18,8 @@ from sagabus.testing.simulator.scene import START_MS, Scene, envelope_of
 from sagabus.testing.simulator.schedule import Commits, Loads, RollsBack, Schedule, Step
 from sagabus.testing.simulator.stage import Committed, Held, Stage, deliveries, renamed
 from sagabus.testing.simulator.wording import say
-from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds
+from sagabus.testing.simulator.world import Commit, Event, Load, World
+from sagabus.testing.simulator.worlds import Worlds
 
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -13,7 +13,8 @@ from sagabus.errors import ConfigurationError
 from sagabus.testing.simulator.moment import Moment, moment_of
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.wording import say
-from sagabus.testing.simulator.world import Load, World, Worlds
+from sagabus.testing.simulator.world import Load, World
+from sagabus.testing.simulator.worlds import Worlds
 
 Invariant = Callable[[Moment], object]
 """Says whether all is well: returns False or raises AssertionError where it is not."""

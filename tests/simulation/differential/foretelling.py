@@ -15,7 +15,8 @@ from sagabus.testing.simulator.inquiry import Inquiry
 from sagabus.testing.simulator.records import Kept
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.telling import write_down
-from sagabus.testing.simulator.world import Commit, Event, Load, World, Worlds
+from sagabus.testing.simulator.world import Commit, Event, Load, World
+from sagabus.testing.simulator.worlds import Worlds
 from tests.simulation.differential.accounts import Sent, Step, travels
 
 _LONGEST: Final = 400
