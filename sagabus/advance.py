@@ -260,7 +260,7 @@ class _Run:
             answer = method(*args)
         finally:
             handling.reset(token)
-        if inspect.isawaitable(answer) or inspect.isgenerator(answer):
+        if answer is not None and (inspect.isawaitable(answer) or inspect.isgenerator(answer)):
             raise HandlerMisuseError(
                 f"{method.__qualname__} returned a {type(answer).__name__}, whose code never ran; "
                 f"saga handlers are plain functions that return nothing"

@@ -82,10 +82,10 @@ class Search:
         """Look at every world that can be reached, up to *max_states* of them, or until something is wrong."""
         with _no_collections():
             self._run(opening, max_states, progress)
-            if self.complete and self.failure is None:
-                self._look_for_circles()
-            if self.complete and self._ends:
-                self._count()
+            if self.complete:
+                circular = self._count()
+                if circular and self.failure is None:
+                    self._look_for_circles()
 
     def _run(self, opening: World, max_states: int, progress: Progress | None) -> None:
         numbers: dict[World, int] = {opening: 0}
@@ -200,8 +200,11 @@ class Search:
             world = after
         return events[: passed[world]], events[passed[world] :]
 
-    def _count(self) -> None:
-        """Count the schedules that lead to each end: the sum over the ways in, in an order that respects them."""
+    def _count(self) -> bool:
+        """Count the schedules that lead to each end: the sum over the ways in, in an order that respects them.
+
+        Return whether there is no such order, because some go round in circles.
+        """
         missing = array("q", bytes(8 * len(self._found)))
         out: list[list[int]] = [[] for _ in self._found]
         for source, target in zip(self._sources, self._targets, strict=True):
@@ -219,12 +222,14 @@ class Search:
                 missing[target] -= 1
                 if not missing[target]:
                     ready.append(target)
-        if done < len(self._found):
+        circular = done < len(self._found)
+        if circular:
             ways = [math.inf] * len(self._found)
         for outcome, example in self.examples():
             count = sum(ways[at] for at, other in self._ends if other == outcome)
             self.endings.append(Ending(outcome, count, example))
         self.schedules = sum(ending.schedules for ending in self.endings)
+        return circular
 
 
 @contextmanager
