@@ -9,7 +9,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -63,10 +62,12 @@ class Purity:
 
     definition: SagaDefinition
     clocked: bool
+    _watched: _Watched = field(init=False)
     _fresh: bytes = field(init=False)
     _shared: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_watched", _Watched(self.definition))
         object.__setattr__(self, "_fresh", self._fresh_state())
         object.__setattr__(self, "_shared", repr(list(_shared_values(self.definition.cls))))
 
@@ -83,8 +84,8 @@ class Purity:
         name = self.definition.name
         # Made again at another time: where that comes out alike, it is pure, and time makes no difference.
         later = snapshot if self.clocked else evolve(snapshot, now_ms=snapshot.now_ms + _LATER_MS)
-        with _watched() as calls:
-            again = self._advance(later, incoming)
+        again = self._advance(later, incoming, self._watched.definition)
+        calls = self._watched.heard()
         if calls:
             return Fault("impure", f"{calls[0]}. A run must give the same again: use self.now, or put it in a message")
         if self._fresh_state() != self._fresh:
@@ -100,7 +101,7 @@ class Purity:
         if _essence(again, later) == _essence(commit, snapshot):
             return None
         if not self.clocked:
-            again = self._advance(snapshot, incoming)
+            again = self._advance(snapshot, incoming, self.definition)
             if _essence(again, snapshot) == _essence(commit, snapshot):
                 raise ClockMattersError
         return Fault(
@@ -110,8 +111,9 @@ class Purity:
             f"A run must depend on nothing but the state and the message",
         )
 
-    def _advance(self, snapshot: Snapshot, incoming: Sequence[Incoming]) -> Commit:
-        return advance(self.definition, snapshot, [Incoming(message.envelope) for message in incoming])
+    @staticmethod
+    def _advance(snapshot: Snapshot, incoming: Sequence[Incoming], definition: SagaDefinition) -> Commit:
+        return advance(definition, snapshot, [Incoming(message.envelope) for message in incoming])
 
     def _fresh_state(self) -> bytes:
         codec = self.definition.codec
@@ -180,32 +182,57 @@ def _shared_values(cls: type[Saga[Any]]) -> Iterator[tuple[str, object]]:
 # -- what is called --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _watched() -> Iterator[list[str]]:
-    """Note who asks a clock or a source of chance while this lasts, other than to write a log line."""
-    calls: list[str] = []
+class _Watched:
+    """A definition whose methods and merger note whom they ask: a clock or a source of chance, but for log lines."""
 
-    def watch(frame: FrameType, event: str, called: Any) -> None:
+    def __init__(self, definition: SagaDefinition) -> None:
+        self._cls = definition.cls
+        own = {name for name in ("decide", "on_late") if getattr(self._cls, name) is not getattr(Saga, name)}
+        self._methods = {handler.method for handler in definition.handlers.values()} | own
+        self._calls: list[str] = []
+        merger = definition.merger and self._listening(definition.merger)
+        # What is called and looked at like the class is as good as the class.
+        as_class: Any = self
+        self.definition = evolve(definition, cls=as_class, merger=merger)
+
+    def __call__(self) -> Saga[Any]:
+        saga = self._cls()
+        for name in self._methods:
+            saga.__dict__[name] = self._listening(getattr(saga, name))
+        return saga
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cls, name)
+
+    def heard(self) -> list[str]:
+        """Return who has asked whom since the last time."""
+        calls, self._calls = self._calls, []
+        return calls
+
+    def _listening(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def listening(*args: Any) -> Any:
+            if sys.getprofile() is not None:
+                # A profiler is at work, and there is room for one. That each run is made twice still shows most of it.
+                return method(*args)
+            # Collections may call back anybody, in the middle of the run: Hypothesis measures them, by a clock.
+            collects = gc.isenabled()
+            gc.disable()
+            sys.setprofile(self._listen)
+            try:
+                return method(*args)
+            finally:
+                sys.setprofile(None)
+                if collects:
+                    gc.enable()
+
+        return listening
+
+    def _listen(self, frame: FrameType, event: str, called: Any) -> None:
         # Called for whatever the run calls, so the name is looked at before anything else.
         if event == "c_call" and called.__name__ in _SUSPICIOUS and _is_impure(called):
             who = _asker(frame)
             if who is not None:
-                calls.append(f"{who} calls {_name_of(called)}()")
-
-    if sys.getprofile() is not None:
-        # A profiler is at work, and there is room for one. That each run is made twice still shows most of it.
-        yield calls
-        return
-    # Collections may call back anybody, in the middle of the run: Hypothesis measures them, by a clock.
-    collects = gc.isenabled()
-    gc.disable()
-    sys.setprofile(watch)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
-        if collects:
-            gc.enable()
+                self._calls.append(f"{who} calls {_name_of(called)}()")
 
 
 def _is_impure(called: Any) -> bool:

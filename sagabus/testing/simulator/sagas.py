@@ -115,9 +115,10 @@ class Move:
         outcome, reason: of its result.
         after: the number of the record afterwards.
         renamed: number of a version before -> its number afterwards; -1 for one that counts no more.
-        facts: what left with the facts, a MergeSagaState included, but for timers.
+        facts: what left with the facts, but for timers.
         decision: what left with the decision, but for timers.
         timers: the items of timers that were set.
+        merge: the item of the MergeSagaState that was posted; None where none was.
         changed: whether the record is another one now.
         fault: what must not be.
     """
@@ -130,6 +131,7 @@ class Move:
     facts: tuple[Sketch, ...] = ()
     decision: tuple[Sketch, ...] = ()
     timers: tuple[int, ...] = ()
+    merge: int | None = None
     changed: bool = False
     fault: Fault | None = None
 
@@ -343,11 +345,11 @@ class SagaTables:
                 number = self.mail.fresh(self.key, sketch, (held_timers, *((pending, timers) if nameless else ())))
                 names[id_] = self.mail.items[number].name
                 timers.append(number)
+        merge: int | None = None
         if result.posted_merge:
             posted = posted_merge(self.key, commit.life, commit.ids[-1], self.definition.endpoint, START_MS)
-            sketch = self.mail.merge_sketch(posted)
-            facts.append(sketch)
-            names[posted.id] = self.mail.items[self.mail.fresh(self.key, sketch, ())].name
+            merge = self.mail.fresh(self.key, self.mail.merge_sketch(posted), ())
+            names[posted.id] = self.mail.items[merge].name
         past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
         number, renamed = self.records.keep(_renamed_ids(after, names), past, kept.dots)
         live = {self.mail.named(self.key, id_) for id_ in (self.records[number].record or Record()).timers.values()}
@@ -358,6 +360,7 @@ class SagaTables:
             tuple(facts),
             tuple(decision),
             tuple(timer for timer in timers if timer in live),
+            merge,
             self._judge(kept, commit, result, after, bool(decision)),
         )
 
@@ -378,9 +381,19 @@ class SagaTables:
 
     def _move(self, result: Result, after: int, renamed: tuple[int, ...], *rest: Any) -> Move:
         changed = result.outcome not in (Outcome.AGAIN, Outcome.DUPLICATE)
-        facts, decision, timers, fault = rest or ((), (), (), None)
+        facts, decision, timers, merge, fault = rest or ((), (), (), None, None)
         move = Move(
-            len(self.moves), result.outcome, result.reason, after, renamed, facts, decision, timers, changed, fault
+            len(self.moves),
+            result.outcome,
+            result.reason,
+            after,
+            renamed,
+            facts,
+            decision,
+            timers,
+            merge,
+            changed,
+            fault,
         )
         self.moves.append(move)
         return move

@@ -206,6 +206,8 @@ class Worlds:
                     return fault
         elif move.outcome is Outcome.AGAIN:
             queue = tuple(sorted(queue + table.items_of(hold)))
+        if move.merge is not None:
+            queue = tuple(sorted((*queue, move.merge)))
         if queue:
             queue = self._without_idle(table, number, move.after, queue)
         cells = _with(world.cells, number, Cell(move.after, holds, queue, story))
@@ -214,7 +216,7 @@ class Worlds:
             gone = self._post(changed, move.facts)
             # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
             answers = tuple(s for s in self._post(changed, move.decision) if s not in move.decision)
-            inside = tuple(s for s in move.facts if s not in gone and not s.is_merge)
+            inside = tuple(s for s in move.facts if s not in gone)
             left = self._leave(left, gone + answers, move.decision, inside)
             cells = tuple(changed)
         return World(cells, left, world.budget, world.clock_ms)

@@ -10,7 +10,6 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from sagabus.envelope import SagaKey
-from sagabus.messages import MERGE
 from sagabus.testing.simulator.inquiry import Inquiry
 from sagabus.testing.simulator.records import Kept
 from sagabus.testing.simulator.sagas import Fault
@@ -177,8 +176,8 @@ def _foretold(worlds: Worlds, world: World, event: Commit, after: World) -> Fore
         table.key,
         move.outcome.value,
         move.reason,
-        any(sent.type == MERGE for sent in facts),
-        _kept([sent for sent in (*facts, *decision) if sent.type != MERGE], exact),
+        move.merge is not None,
+        _kept([*facts, *decision], exact),
         _kept(decision, exact),
         table.records.lifecycle(move.after).value,
         kept.record.life if kept.record else 0,
