@@ -11,13 +11,14 @@ from attrs import field, frozen
 from sagabus.errors import ConfigurationError
 from sagabus.messages import registry
 from sagabus.testing import session
+from sagabus.testing.session import Progress
 from sagabus.testing.simulator.inquiry import Inquiry
 from sagabus.testing.simulator.moment import Messages, Moment
 from sagabus.testing.simulator.report import Failure, failure_of
 from sagabus.testing.simulator.sampling import Sampling
 from sagabus.testing.simulator.scene import Scene, Subject
 from sagabus.testing.simulator.schedule import schedule_of, token_of
-from sagabus.testing.simulator.search import Found, Progress, Search
+from sagabus.testing.simulator.search import Found, Search
 from sagabus.testing.simulator.shrinking import Shrinker
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.verdict import Expectations, Invariant

@@ -9,6 +9,7 @@ from attrs import evolve, field, frozen
 
 from sagabus.envelope import SagaKey
 from sagabus.store.memory import apply_commit
+from sagabus.testing.session import Progress
 from sagabus.testing.simulator.examiner import Examiner
 from sagabus.testing.simulator.mail import Mail
 from sagabus.testing.simulator.purity import ClockMattersError
@@ -16,7 +17,7 @@ from sagabus.testing.simulator.sagas import Fault, Rules, SagaTables
 from sagabus.testing.simulator.sampling import MAX_STEPS, Sampling
 from sagabus.testing.simulator.scene import Scene
 from sagabus.testing.simulator.schedule import LeavesOut, Schedule
-from sagabus.testing.simulator.search import Found, Progress, Search
+from sagabus.testing.simulator.search import Found, Search
 from sagabus.testing.simulator.serial import SerialOrders
 from sagabus.testing.simulator.stage import Stage
 from sagabus.testing.simulator.telling import Teller, Told, step_of

@@ -143,10 +143,6 @@ class Mail:
             self.has_timers = self.has_timers or found.is_timer
         return found
 
-    def merge_sketch(self, posted: Outgoing) -> Sketch:
-        """Return what a MergeSagaState says."""
-        return self.sketch(posted, START_MS)
-
     # -- items ---------------------------------------------------------------------------------------------------
 
     def give(self, given: Input) -> list[int]:

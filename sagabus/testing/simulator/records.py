@@ -77,9 +77,6 @@ class Records:
     def __getitem__(self, number: int) -> Kept:
         return self.all[number]
 
-    def __len__(self) -> int:
-        return len(self.all)
-
     def keep(self, record: Record | None, past: tuple[Lost, ...], before: Sequence[Dot]) -> tuple[int, tuple[int, ...]]:
         """Remember a record in canonical form; return its number, and what its versions are called in it."""
         records = [record, *(lost.record for lost in past)]

@@ -348,7 +348,7 @@ class SagaTables:
         merge: int | None = None
         if result.posted_merge:
             posted = posted_merge(self.key, commit.life, commit.ids[-1], self.definition.endpoint, START_MS)
-            merge = self.mail.fresh(self.key, self.mail.merge_sketch(posted), ())
+            merge = self.mail.fresh(self.key, self.mail.sketch(posted, START_MS), ())
             names[posted.id] = self.mail.items[merge].name
         past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
         number, renamed = self.records.keep(_renamed_ids(after, names), past, kept.dots)

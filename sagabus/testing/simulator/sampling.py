@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from sagabus.testing.session import Progress
 from sagabus.testing.simulator.sagas import Fault
-from sagabus.testing.simulator.search import Ending, Found, Progress
+from sagabus.testing.simulator.search import Ending, Found
 from sagabus.testing.simulator.verdict import Judge
 from sagabus.testing.simulator.world import Commit, Event, Load, World, may_end
 from sagabus.testing.simulator.worlds import Worlds

@@ -6,21 +6,19 @@ import gc
 import math
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from sagabus.testing.session import Progress
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.verdict import Judge
 from sagabus.testing.simulator.world import Event, World, may_end
 from sagabus.testing.simulator.worlds import Worlds
 
 _REPORT_EVERY: Final = 4096
-
-Progress = Callable[[int, int], None]
-"""Told now and then how many worlds were found, and how many of them are still to be looked at."""
 
 
 @frozen

@@ -6,8 +6,9 @@ from typing import Final
 
 from attrs import define, evolve
 
+from sagabus.testing.session import Progress
 from sagabus.testing.simulator.inquiry import Inquiry
-from sagabus.testing.simulator.search import Found, Progress, Search
+from sagabus.testing.simulator.search import Found, Search
 from sagabus.testing.simulator.telling import write_down
 
 _SEARCH_STATES: Final = 20_000
