@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 from attrs import evolve, field, frozen
@@ -167,7 +167,8 @@ def define_saga(cls: type[Saga[Any]], options: Mapping[str, Any], names: Mapping
 def _handlers(cls: type, subject: str, key: str | None, names: Mapping[str, Any]) -> dict[str, Handler]:
     found: dict[str, Handler] = {}
     for method in dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base)):
-        function = getattr(cls, method)
+        # An abstract base has a name, `__abstractmethods__`, that cannot be read from what is made of it yet.
+        function: Any = getattr(cls, method, None)
         mark = getattr(function, "__sagabus__", None)
         if not isinstance(mark, HandlerMark):
             continue
@@ -242,14 +243,41 @@ def _refuse_async(function: Any, where: str) -> None:
 
 
 def _state_type(cls: type, subject: str) -> type:
-    for base in cls.__mro__:
-        for generic in getattr(base, "__orig_bases__", ()):
-            origin = typing.get_origin(generic)
-            if isinstance(origin, type) and issubclass(origin, Saga):
-                for argument in typing.get_args(generic):
-                    if isinstance(argument, type):
-                        return argument
-    raise DefinitionError(subject, "its state class is not given", f"Write class {cls.__name__}(Saga[YourState])")
+    argument = _state_argument(cls, {})
+    if not isinstance(argument, type):
+        raise DefinitionError(subject, "its state class is not given", _state_mend(cls))
+    return argument
+
+
+def _state_argument(cls: type, given: Mapping[Any, Any]) -> Any:
+    """Return what stands for Saga's own type variable in *cls*; None or a type variable where nothing does.
+
+    Args:
+        given: type variable of *cls* -> what its subclass put in its place.
+    """
+    found = None
+    for base in vars(cls).get("__orig_bases__", cls.__bases__):
+        origin = typing.get_origin(base) or base
+        if not (isinstance(origin, type) and issubclass(origin, Saga)):
+            continue
+        arguments = [given.get(a, a) if isinstance(a, TypeVar) else a for a in typing.get_args(base)]
+        if origin is Saga:
+            found = arguments[0] if arguments else None
+        else:
+            # A base that is named without arguments leaves its type variables open.
+            found = _state_argument(origin, dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False)))
+        if isinstance(found, type):
+            break
+    return found
+
+
+def _state_mend(cls: type) -> str:
+    base = next(base for base in cls.__bases__ if issubclass(base, Saga))
+    open_ = _state_argument(base, {})
+    if base is Saga or not isinstance(open_, TypeVar):
+        return f"Write class {cls.__name__}(Saga[YourState])"
+    wanted = ", ".join("YourState" if p is open_ else p.__name__ for p in getattr(base, "__parameters__", ()))
+    return f"Write class {cls.__name__}({base.__name__}[{wanted}])"
 
 
 def _state_codec(state_type: type, version: int, subject: str, names: Mapping[str, Any]) -> StateCodec[Any]:

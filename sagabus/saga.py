@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
@@ -112,7 +113,7 @@ class Saga(Generic[S]):
         super().__init_subclass__()
         from sagabus.definition import define_saga
 
-        cls.__saga__ = define_saga(cls, options, enclosing_names(sys._getframe(1)))
+        cls.__saga__ = define_saga(cls, options, enclosing_names(_where_defined(cls)))
 
     @property
     def key(self) -> str:
@@ -177,6 +178,16 @@ class Saga(Generic[S]):
         self._run.complete()
 
     _run: Any = _NoRun()
+
+
+def _where_defined(cls: type) -> types.FrameType:
+    """Return the frame in which *cls* is being made; a metaclass or the hook of a base may stand between."""
+    nearest = frame = sys._getframe(2)
+    while frame.f_globals.get("__name__") != cls.__module__:
+        if frame.f_back is None:
+            return nearest
+        frame = frame.f_back
+    return frame
 
 
 def utc(ms: int) -> datetime:

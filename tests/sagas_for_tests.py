@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field, frozen
 
@@ -138,6 +138,16 @@ class CreditCheck(Saga[CreditState], key="customer", merger=all_scores):
 
 class SerialCheck(CreditCheck, key="customer"):
     """The same without a merger: every run must settle."""
+
+
+class Announcing(Saga[CreditState]):
+    """A base for sagas that does something of its own when it is subclassed."""
+
+    announced: ClassVar[list[str]] = []
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.announced.append(cls.__name__)
 
 
 @define

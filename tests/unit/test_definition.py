@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence, Sized
+from typing import Any, Generic, TypeVar
 
 import pytest
 from attrs import define, field
@@ -17,7 +17,7 @@ from sagabus.definition import definition_of
 from sagabus.errors import CodecError, DefinitionError
 from sagabus.messages import MergeSagaState, message
 from sagabus.saga import Saga, handles, starts
-from tests.sagas_for_tests import CheckCredit, Note, Nudge, bound, incoming
+from tests.sagas_for_tests import Announcing, CheckCredit, Note, Nudge, bound, incoming
 
 S = TypeVar("S")
 
@@ -319,6 +319,89 @@ def test_base_class_without_handlers_has_no_definition() -> None:
     assert definition_of(Real).codec.state_type is State
     for cls in (Base, Saga, int):
         refused(lambda cls=cls: definition_of(cls), "is no saga with handlers. Subclass Saga")  # type: ignore[misc]
+
+
+def test_state_is_found_through_generic_bases_that_take_other_arguments() -> None:
+    """What stands for Saga's own type variable is the state, whatever other type arguments stand before it."""
+    k, t = TypeVar("k"), TypeVar("t")
+
+    class Fixed(Saga[State], Generic[k, t]):
+        pass
+
+    class Open(Saga[t], Generic[k, t]):
+        pass
+
+    class Swapped(Open[t, k], Generic[k, t]):
+        pass
+
+    class Plain(Swapped[State, Other]):
+        pass
+
+    class First(Fixed[Other, Other], key="customer"):
+        started = starts(CheckCredit)(lambda self, m: None)
+
+    class Second(Open[Other, State], key="customer"):
+        started = starts(CheckCredit)(lambda self, m: None)
+
+    class Third(Swapped[State, Other], key="customer"):
+        started = starts(CheckCredit)(lambda self, m: None)
+
+    class Fourth(Plain, key="customer"):
+        started = starts(CheckCredit)(lambda self, m: None)
+
+    class Fifth(Fourth, key="customer"):
+        pass
+
+    for cls in (First, Second, Third, Fourth, Fifth):
+        assert definition_of(cls).codec.state_type is State
+
+
+def test_state_is_found_beside_other_bases() -> None:
+    """Mixins, generic or not, before and after the saga are none of its business."""
+
+    class Named(Generic[S]):
+        pass
+
+    class Mixed(Named[Other], Saga[State], Sized, key="customer"):
+        started = starts(CheckCredit)(lambda self, m: None)
+
+        def __len__(self) -> int:
+            return 0
+
+    assert definition_of(Mixed).codec.state_type is State
+
+
+def test_generic_base_whose_state_is_left_open_is_refused() -> None:
+    """The error names the base and the place where the state belongs."""
+    k = TypeVar("k")
+
+    class Base(Saga[S], Generic[k, S]):
+        pass
+
+    def unnamed() -> None:
+        class Bad(Base, key="customer"):  # type: ignore[type-arg]
+            started = starts(CheckCredit)(lambda self, m: None)
+
+    def still_open() -> None:
+        class Bad(Base[Other, S], key="customer"):
+            started = starts(CheckCredit)(lambda self, m: None)
+
+    for make in (unnamed, still_open):
+        refused(make, r"Bad: its state class is not given. Write class Bad\(Base\[k, YourState\]\)")
+
+
+def test_handlers_see_the_names_around_through_a_base_that_hooks_into_subclassing() -> None:
+    """A base may have an `__init_subclass__` of its own, in whatever module."""
+
+    @message("definition.hooked")
+    class Hooked:
+        customer: str
+
+    class Mine(Announcing, key="customer"):
+        @starts
+        def started(self, m: Hooked) -> None: ...
+
+    assert definition_of(Mine).handlers["definition.hooked"].method == "started"
 
 
 # -- options -----------------------------------------------------------------------------------------------------
