@@ -8,8 +8,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bus",
+    "ConcurrencyError",
     "Context",
+    "Document",
+    "DocumentKey",
+    "Documents",
     "Endpoint",
+    "Lease",
     "MergeSagaState",
     "RetryPolicy",
     "Saga",
@@ -23,16 +28,25 @@ __all__ = [
 if TYPE_CHECKING:
     from sagabus.bus import Bus
     from sagabus.consumer import Context
+    from sagabus.documents.document import Document
+    from sagabus.documents.documents import Documents
+    from sagabus.documents.key import DocumentKey
     from sagabus.endpoint import Endpoint, RetryPolicy
-    from sagabus.errors import SagabusError, UnmergeableStateError
+    from sagabus.errors import ConcurrencyError, SagabusError, UnmergeableStateError
+    from sagabus.leases.lease import Lease
     from sagabus.messages import MergeSagaState, message
     from sagabus.saga import Saga, handles, starts
 else:
     # Out of a type checker's sight, so that a name that is not there stays an error.
     _HOMES: Final = {
         "Bus": "sagabus.bus",
+        "ConcurrencyError": "sagabus.errors",
         "Context": "sagabus.consumer",
+        "Document": "sagabus.documents.document",
+        "DocumentKey": "sagabus.documents.key",
+        "Documents": "sagabus.documents.documents",
         "Endpoint": "sagabus.endpoint",
+        "Lease": "sagabus.leases.lease",
         "MergeSagaState": "sagabus.messages",
         "RetryPolicy": "sagabus.endpoint",
         "Saga": "sagabus.saga",

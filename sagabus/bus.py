@@ -15,9 +15,11 @@ from attrs import evolve
 from sagabus import effects
 from sagabus.connect import choose_urls, embedded_folder, open_store, open_transport, scheme_of
 from sagabus.definition import DAY_S, SagaDefinition, definition_of
+from sagabus.documents.documents import Documents
 from sagabus.endpoint import Endpoint, EndpointOptions, RetryPolicy
 from sagabus.envelope import MAX_BYTES, MAX_ID_LENGTH
 from sagabus.errors import ConfigurationError, QueueFullError, UnknownEndpointError
+from sagabus.leases.lease import Lease
 from sagabus.messages import type_of
 from sagabus.origin import Origin
 from sagabus.outgoing import Outgoing
@@ -45,6 +47,9 @@ class Bus:
         retention: how long a completed saga is remembered; never less than the window.
         claim_s: after how many seconds without a sign of life a worker's messages are given to another.
         max_message_bytes: the size limit of one envelope.
+
+    Attributes:
+        documents: versioned documents that stand alone; `documents.group(name)` has those that change together.
 
     Raises:
         ConfigurationError: the options contradict each other.
@@ -89,6 +94,7 @@ class Bus:
         self._declared: tuple[Any, ...] = ()
         self._embedded: dict[str, EmbeddedServer] = {}
         self._lock = threading.RLock()
+        self.documents = Documents(lambda: self.store.documents)
 
     # -- what is on it -------------------------------------------------------------------------------------------
 
@@ -246,6 +252,21 @@ class Bus:
         known = [queue.endpoint for queue in self.transport.queues()]
         if endpoint not in known:
             raise UnknownEndpointError(endpoint, known)
+
+    # -- beside sagas --------------------------------------------------------------------------------------------
+
+    def lease(self, name: str, *, ttl_s: float = 30.0, wait_s: float = 0.0) -> Lease:
+        """Return a lease to hold in a `with` block: one holder in the whole cluster, renewed in the background.
+
+        Args:
+            name: of the lease.
+            ttl_s: after how many seconds without a sign of life of its holder others may take it.
+            wait_s: how long to wait for another holder before `LeaseHeldError`; 0 asks once.
+
+        Raises:
+            ConfigurationError: the name is empty, or a time is none.
+        """
+        return Lease(lambda: self.store.leases, name, ttl_s=ttl_s, wait_s=wait_s)
 
     # -- what it stands on ---------------------------------------------------------------------------------------
 

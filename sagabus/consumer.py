@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from sagabus import effects
+from sagabus.documents.documents import Documents
 from sagabus.envelope import Envelope, Incoming, derive_id
 from sagabus.errors import DefinitionError
 from sagabus.messages import MessageType, annotated_types, registry
@@ -28,12 +29,14 @@ class Context:
         endpoint: the endpoint that the message came to.
         envelope: the message as it travelled: id, sender, correlation, attempt.
         now: when it was received, UTC.
+        documents: those of the bus. What a consumer writes there is written at once, also where it raises afterwards.
     """
 
-    __slots__ = ("_asked", "endpoint", "envelope", "now")
+    __slots__ = ("_asked", "documents", "endpoint", "envelope", "now")
 
-    def __init__(self, endpoint: str, envelope: Envelope, now_ms: int) -> None:
+    def __init__(self, endpoint: str, envelope: Envelope, now_ms: int, documents: Documents) -> None:
         self.endpoint = endpoint
+        self.documents = documents
         self.envelope = envelope
         self.now: datetime = utc(now_ms)
         self._asked: list[effects.Effect] = []

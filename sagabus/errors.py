@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class SagabusError(Exception):
@@ -177,3 +177,155 @@ class SagaNotFoundError(SagabusError):
     def __init__(self, key: str) -> None:
         super().__init__(f"no saga {key}; `sagabus list` shows those there are")
         self.key = key
+
+
+class CorruptDocumentError(SagabusError):
+    """A stored document cannot be read.
+
+    Attributes:
+        key: the document, as `group/name`, or its name where it stands alone.
+    """
+
+    def __init__(self, key: str, cause: object) -> None:
+        super().__init__(
+            f"document {key} cannot be read ({cause}); restore it from a backup, or replace it with overwrite(). "
+            f"Other documents are not concerned"
+        )
+        self.key = key
+
+
+class DocumentNotFoundError(SagabusError):
+    """There is no document under a key, or there is none any more."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"there is no document {key}; look at its `exists` first, or make it with create()")
+        self.key = key
+
+
+class SiblingsError(SagabusError):
+    """One value was asked for, and several writers that had not seen each other left one each.
+
+    Attributes:
+        key: the document.
+        siblings: their values, in dot order.
+    """
+
+    def __init__(self, key: str, siblings: Sequence[object]) -> None:
+        super().__init__(
+            f"document {key} has {len(siblings)} siblings; fold them, as with document.merged(merger), and put the "
+            f"result with etag=document.etag"
+        )
+        self.key, self.siblings = key, tuple(siblings)
+
+
+class TooManySiblingsError(SagabusError):
+    """Nobody folds the siblings of a document, and it has as many as it may.
+
+    Attributes:
+        key: the document.
+        limit: how many it may have.
+    """
+
+    def __init__(self, key: str, limit: int) -> None:
+        super().__init__(
+            f"document {key} has {limit} siblings, the most it may have, and nothing was written; load it, fold them, "
+            f"and put the result with etag="
+        )
+        self.key, self.limit = key, limit
+
+
+class ConcurrencyError(SagabusError):
+    """Another writer was faster, and nothing was written. Load again, and decide again on what is there now.
+
+    Attributes:
+        key: the document that is not as it was expected to be.
+        expected: the etag that the write came with; None where there was to be no document.
+        actual: the etag of what is there; None where there is none.
+        conflicts: key -> (expected, actual) of every document of the write that has changed.
+    """
+
+    def __init__(self, conflicts: Mapping[str, tuple[str | None, str | None]]) -> None:
+        self.conflicts = dict(conflicts)
+        self.key, (self.expected, self.actual) = next(iter(self.conflicts.items()))
+        text = "; ".join(_conflict(key, *etags) for key, etags in self.conflicts.items())
+        super().__init__(f"{text}. Nothing was written: load again, and decide again on what is there now")
+
+
+def _conflict(key: str, expected: str | None, actual: str | None) -> str:
+    if expected is None:
+        return f"document {key} is there already, as {actual}"
+    return f"document {key} was expected as {expected} and is {f'now {actual}' if actual else 'gone'}"
+
+
+class GroupMismatchError(SagabusError):
+    """One write cannot change documents of different groups.
+
+    Attributes:
+        keys: the documents.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(
+            f"documents {', '.join(keys)} are in no common group, and one write changes one group. Put them into one, "
+            f"bus.documents.group(NAME), or move the change through a saga that compensates: sagas.Transfer does it "
+            f"for money"
+        )
+        self.keys = tuple(keys)
+
+
+class LeaseError(SagabusError):
+    """A lease is not held by whoever needs it.
+
+    Attributes:
+        lease: its name.
+    """
+
+    def __init__(self, lease: str, text: str) -> None:
+        super().__init__(text)
+        self.lease = lease
+
+
+class LeaseHeldError(LeaseError):
+    """Somebody else holds the lease, and did for as long as was waited.
+
+    Attributes:
+        holder: who.
+        remaining_s: for how long, unless they renew it.
+    """
+
+    def __init__(self, lease: str, holder: str, remaining_s: float, waited_s: float) -> None:
+        super().__init__(
+            lease,
+            f"lease {lease!r} is held by {holder} for another {remaining_s:.1f} s, unless they renew it; waited "
+            f"{waited_s:.1f} s. Wait longer with wait_s=, or leave the work to them",
+        )
+        self.holder, self.remaining_s = holder, remaining_s
+
+
+class LeaseLostError(LeaseError):
+    """The lease ended before its holder was done: it was paused, cut off or too slow. Others may be at work already."""
+
+    def __init__(self, lease: str, token: int) -> None:
+        super().__init__(
+            lease,
+            f"lease {lease!r} (token {token}) has ended, and somebody else may hold it; stop the work it protects. "
+            f"Write with fence=lease, so that nothing comes through too late, or ask for a longer ttl_s",
+        )
+        self.token = token
+
+
+class FenceError(LeaseError):
+    """A write came with a lease that has ended, or that somebody else has taken since; nothing was written.
+
+    Attributes:
+        token: what it came with.
+        reason: `expired`, or `superseded` by a newer token.
+    """
+
+    def __init__(self, lease: str, token: int, reason: str) -> None:
+        super().__init__(
+            lease,
+            f"nothing was written: token {token} of lease {lease!r} is {reason}; somebody else may hold the lease. "
+            f"Stop the work that it protects, and take the lease again to go on",
+        )
+        self.token, self.reason = token, reason

@@ -58,12 +58,13 @@ class VersionSet(Generic[V]):
     clock: VersionVector = field(factory=dict)
     live: Mapping[Dot, V] = field(factory=dict)
 
-    def put(self, context: VersionVector, actor: str, value: V) -> tuple[VersionSet[V], Dot]:
+    def put(self, context: VersionVector, actor: str, value: V, least_counter: int = 1) -> tuple[VersionSet[V], Dot]:
         """Return the set after a write by *actor* who had seen *context*, and the dot that *value* got.
 
-        Drops the versions that *context* covers and keeps the others as siblings.
+        Drops the versions that *context* covers and keeps the others as siblings. The counter is the next of that
+        actor, and at least *least_counter*.
         """
-        dot = Dot(actor, self.clock.get(actor, 0) + 1)
+        dot = Dot(actor, max(self.clock.get(actor, 0) + 1, least_counter))
         live = {d: v for d, v in self.live.items() if not covers(context, d)}
         live[dot] = value
         return VersionSet(join(join(self.clock, context), {actor: dot.counter}), live), dot

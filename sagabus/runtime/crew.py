@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from sagabus.consumer import Context
+from sagabus.documents.documents import Documents
 from sagabus.observe.handling import Handling, handling
 from sagabus.outgoing import Outgoing
 from sagabus.runtime.intake import ConsumerWork
@@ -38,12 +39,13 @@ class Surroundings:
     routes: Mapping[str, str]
     max_bytes: int
     now_ms: Callable[[], int]
+    documents: Documents
 
     def context(self, work: ConsumerWork) -> Context:
         """Return the context of one call, and have log lines carry its message."""
         envelope = work.incoming.envelope
         handling.set(Handling(envelope.saga, envelope.id, envelope.type, self.endpoint))
-        return Context(self.endpoint, envelope, self.now_ms())
+        return Context(self.endpoint, envelope, self.now_ms(), self.documents)
 
     def finished(self, work: ConsumerWork, context: Context) -> Finished:
         """Return what a handler that returned has asked for."""

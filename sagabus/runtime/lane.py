@@ -65,7 +65,7 @@ class Lane:
         self._dispatcher = Dispatcher(transport, self._receiver, store, log=self._log, give_up=stop.is_set)
         self._runner = SagaRunner(store, by=consumer, jitter=jitter, log=self._log)
         self._recovery = Recovery(endpoint.options, jitter, self._log)
-        surroundings = Surroundings(endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms)
+        surroundings = Surroundings(endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents)
         self._crew: Crew = (
             InlineCrew(surroundings)
             if inline

@@ -1,6 +1,7 @@
 """How a saga's record lies in Redis: key names, the arguments of the scripts, and what they answer.
 
-Every key of one saga has the hash tag `{NAMESPACE:NAME/ID}`, so they share a slot on a cluster. The format is version
+Every key of one saga, its lease too, has the hash tag `{NAMESPACE:NAME/ID}`, so they share a slot on a cluster; the
+documents of one group share theirs. The format is version
 1; fixtures in the tests keep it readable for ever.
 """
 
@@ -25,8 +26,10 @@ from sagabus.commit import (
     sort_dots,
 )
 from sagabus.digest import HalfDigest, digests
+from sagabus.documents.key import DocumentKey, group_tag
 from sagabus.envelope import SagaKey, decode, encode
 from sagabus.errors import CodecError
+from sagabus.leases.grant import LeaseKey
 from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
 from sagabus.versions import Dot, VersionVector
 
@@ -83,6 +86,7 @@ class Keys:
         self.dead = f"{namespace}:{{{namespace}:dead}}:when"
         self.dead_bodies = f"{namespace}:{{{namespace}:dead}}:body"
         self._prefix = f"{namespace}:{{{namespace}:"
+        self._documents = f"{namespace}:documents:{{{namespace}:"
 
     def saga(self, key: SagaKey) -> str:
         """Return what all keys of a saga begin with."""
@@ -95,6 +99,29 @@ class Keys:
     def saga_of(self, record_key: str) -> SagaKey:
         """Return which saga a record key belongs to."""
         return SagaKey.from_tag(record_key[len(self._prefix) : -len("}:r")])
+
+    def document(self, key: DocumentKey) -> str:
+        """Return the key of a document."""
+        return f"{self._documents}{key.tag()}}}:{key.name}"
+
+    def document_pattern(self, group: str | None) -> str:
+        """Return the pattern that every document of *group* matches; `""` is for those that stand alone."""
+        tag = "*" if group is None else f"{group_tag(group)}}}:*" if group else "=*"
+        return f"{self._documents}{tag}"
+
+    def document_of(self, name: str) -> DocumentKey:
+        """Return which document a key belongs to."""
+        tag, _, document = name[len(self._documents) :].partition("}:")
+        return DocumentKey.from_tag(tag, document)
+
+    def document_write(self, key: DocumentKey, write_id: str) -> str:
+        """Return the key under which a write to the group of *key* is remembered."""
+        return f"{self.namespace}:writes:{{{self.namespace}:{key.tag()}}}:{write_id}"
+
+    def lease(self, key: LeaseKey) -> str:
+        """Return the key of a lease; that of a saga shares the saga's slot."""
+        kind, tag = ("saga-leases", key.tag()) if isinstance(key, SagaKey) else ("leases", group_tag(key))
+        return f"{self.namespace}:{kind}:{{{self.namespace}:{tag}}}"
 
 
 def flat(vector: VersionVector) -> list[str | int]:

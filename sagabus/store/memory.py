@@ -24,6 +24,8 @@ from sagabus.commit import (
 from sagabus.digest import digests
 from sagabus.envelope import SagaKey
 from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
+from sagabus.store.memory_documents import MemoryDocuments
+from sagabus.store.memory_leases import MemoryLeases
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.versions import Dot, VersionSet, covers, includes
 
@@ -67,6 +69,8 @@ class MemoryStore:
         self._scheduled: dict[str, tuple[int, Scheduled]] = {}
         self._dead: dict[str, DeadLetter] = {}
         self._lock = threading.RLock()
+        self.documents = MemoryDocuments(now_ms, lambda: self.actor)
+        self.leases = MemoryLeases(now_ms)
 
     @property
     def url(self) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import field, frozen
 
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Result, Snapshot, Want
+from sagabus.documents.write import DocumentStore
 from sagabus.envelope import SagaKey
+from sagabus.leases.grant import LeaseStore
 
 if TYPE_CHECKING:
     from sagabus.link import Command, ServerIdentity
@@ -118,6 +120,16 @@ class Store(Protocol):
     @property
     def server(self) -> ServerIdentity | None:
         """Return which server and database this is, where a transport could share one atomic write with it."""
+        ...
+
+    @property
+    def documents(self) -> DocumentStore:
+        """Return the part that keeps documents."""
+        ...
+
+    @property
+    def leases(self) -> LeaseStore:
+        """Return the part that grants leases."""
         ...
 
     def open(self) -> None:

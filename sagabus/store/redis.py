@@ -19,6 +19,8 @@ from sagabus.link import EPOCH, Command, Link, Script, ServerIdentity
 from sagabus.node import parse_info
 from sagabus.store.layout import Keys, commit_args, history_entry, load_keys, result, snapshot
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
+from sagabus.store.redis_documents import RedisDocuments
+from sagabus.store.redis_leases import RedisLeases
 
 _LOAD: Final = Script.beside("sagabus.store", "load.lua")
 _COMMIT: Final = Script.beside("sagabus.store", "commit.lua")
@@ -56,6 +58,8 @@ class RedisStore:
     def __init__(self, url: str, *, namespace: str = "sagabus", link: Link | None = None) -> None:
         self.link = link or Link(url)
         self._keys = Keys(namespace)
+        self.documents = RedisDocuments(self.link, self._keys)
+        self.leases = RedisLeases(self.link, self._keys)
         self._opened = False
 
     @property

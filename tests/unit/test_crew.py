@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sagabus import Context, message
+from sagabus import Bus, Context, message
 from sagabus.consumer import consumers_of
 from sagabus.envelope import Incoming, encode, wrap
 from sagabus.errors import HandlerMisuseError
@@ -40,7 +40,7 @@ def work(function: Callable[..., Any], number: int = 0, *, reply_to: str = "aske
     return ConsumerWork(consumer, Incoming(envelope), ticket)
 
 
-SURROUNDINGS = Surroundings("e", {}, 100_000, lambda: 1000)
+SURROUNDINGS = Surroundings("e", {}, 100_000, lambda: 1000, Bus(store="memory:").documents)
 
 
 @pytest.fixture

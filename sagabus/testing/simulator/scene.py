@@ -11,6 +11,8 @@ from attrs import evolve, field, frozen
 from sagabus.bus import Bus
 from sagabus.consumer import Consumer, Context
 from sagabus.definition import DAY_S, SagaDefinition, definition_of
+from sagabus.documents.documents import Documents
+from sagabus.documents.write import DocumentStore
 from sagabus.envelope import MAX_BYTES, Envelope, Incoming, SagaKey, decode, wrap
 from sagabus.errors import ConfigurationError
 from sagabus.messages import MERGE, type_of
@@ -191,11 +193,15 @@ class Scene:
 
     def consume(self, endpoint: str, consumer: Consumer, envelope: Envelope, now_ms: int) -> tuple[Outgoing, ...]:
         """Return what a consumer sends for a message; whatever it raises is raised."""
-        context = Context(endpoint, envelope, now_ms)
+        context = Context(endpoint, envelope, now_ms, Documents(_no_documents))
         answer = consumer.call(Incoming(envelope), context)
         if consumer.is_async:
             asyncio.run(answer)
         return context.outgoing(consumer.name, self.routes, now_ms, self.max_bytes)
+
+
+def _no_documents() -> DocumentStore:
+    raise ConfigurationError("an exploration has no documents; explore the saga without the consumer that needs them")
 
 
 def envelope_of(outgoing: Outgoing) -> Envelope:

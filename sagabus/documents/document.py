@@ -1,0 +1,63 @@
+"""A document as it was when it was loaded, or written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+from sagabus.documents.key import DocumentKey
+from sagabus.errors import DocumentNotFoundError, SiblingsError
+
+T = TypeVar("T")
+
+
+@frozen
+class Document(Generic[T]):
+    """One document at one moment.
+
+    Attributes:
+        key: which.
+        etag: names this state of it, siblings and all, for `put(..., etag=)`; None where there is no document.
+        siblings: the values of its live versions in dot order: one, or several where writers had not seen each other;
+            empty where there is no document.
+        expires_at: when it ends, UTC, store's clock; None for never.
+    """
+
+    key: DocumentKey
+    etag: str | None
+    siblings: tuple[T, ...]
+    expires_at: datetime | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Return whether there is a document."""
+        return bool(self.siblings)
+
+    @property
+    def value(self) -> T:
+        """Return the one value.
+
+        Raises:
+            DocumentNotFoundError: there is no document.
+            SiblingsError: it has several; `merged` folds them.
+        """
+        if len(self.siblings) > 1:
+            raise SiblingsError(str(self.key), self.siblings)
+        return self._some()[0]
+
+    def merged(self, merger: Callable[[Sequence[T]], T]) -> T:
+        """Return the one value, or what *merger* makes of the siblings; write it with `put(..., etag=self.etag)`.
+
+        Raises:
+            DocumentNotFoundError: there is no document.
+        """
+        values = self._some()
+        return values[0] if len(values) == 1 else merger(values)
+
+    def _some(self) -> tuple[T, ...]:
+        if not self.siblings:
+            raise DocumentNotFoundError(str(self.key))
+        return self.siblings

@@ -1,0 +1,30 @@
+#!lua
+-- lease.lua: grant, renew or end a lease.
+-- The rules are those of leases/grant.py; change neither without the other.
+-- KEYS[1]  hash    the lease: holder, token, ends (when the grant ends or ended, ms)
+-- ARGV[1]  'grant', 'renew' or 'release'
+-- ARGV[2]  who asks
+-- ARGV[3]  to renew and release: the token of the grant
+-- ARGV[4]  to grant and renew: for how long from now, ms
+-- ARGV[5]  for how long the token is remembered after that, ms
+-- RETURNS  the last grant: holder, token, ends; then now, ms; or only now where a renewal or a release came too late
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('HMGET', KEYS[1], 'holder', 'token', 'ends')
+local holder, token, ends = known[1], tonumber(known[2] or 0), tonumber(known[3] or 0)
+local mine = holder == ARGV[2] and token == tonumber(ARGV[3])
+
+local function keep(who, number, until_ms)
+  redis.call('HSET', KEYS[1], 'holder', who, 'token', string.format('%.0f', number), 'ends', string.format('%.0f', until_ms))
+  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', math.max(until_ms, now) + tonumber(ARGV[5])))
+  return {who, number, until_ms, now}
+end
+
+if ARGV[1] == 'grant' then
+  if ends > now then return {holder, token, ends, now} end
+  -- The time also keeps tokens growing where a failover has lost the last grant, or nobody remembers it.
+  return keep(ARGV[2], math.max(now, holder and token + 1 or 0), now + tonumber(ARGV[4]))
+end
+if not mine or ends <= now then return {now} end
+return keep(holder, token, ARGV[1] == 'renew' and now + tonumber(ARGV[4]) or now)
