@@ -41,7 +41,7 @@ def advance(definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[
 
     Ids that the snapshot has consumed, and second copies, are passed over. Siblings are merged first. A handler that
     raises leaves no trace: the run is made again without its message, which the commit lists as a failure. The commit
-    has no `ids` where there is nothing to store.
+    has no `ids` where there is nothing to store. An exclusive saga handles one message, and the others are left over.
     """
     fresh = [m for m in {m.id: m for m in envelopes}.values() if m.id not in snapshot.consumed]
     plan = plan_run(definition, snapshot, fresh)
@@ -49,6 +49,9 @@ def advance(definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[
         return _late(definition, snapshot, plan)
     if not plan.batch:
         return Commit(key=snapshot.key, early=plan.early, stale=plan.stale, leftover=plan.leftover)
+    if definition.exclusive:
+        # A batch in which one message fails is run again without it, and the others' handlers with it.
+        plan = evolve(plan, batch=plan.batch[:1], leftover=(*plan.batch[1:], *plan.leftover))
     batch, leftover = list(plan.batch), list(plan.leftover)
     failures: list[Failure] = []
     while batch:

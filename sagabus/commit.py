@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from sagabus.definition import Limits
 from sagabus.envelope import Envelope, Incoming, SagaKey
+from sagabus.leases.grant import Grant, LeaseRequest
 from sagabus.outgoing import Outgoing
 from sagabus.versions import Dot, VersionVector
 
@@ -57,6 +58,7 @@ class Snapshot:
         timers: name -> id of the message that will be delivered.
         pending_merge: the id of the MergeSagaState under way; empty where there is none.
         starter: who started it, as the core wrote it; empty while absent.
+        grant: who holds its lease, since before it was read; None where the lease was not asked for.
     """
 
     key: SagaKey
@@ -69,14 +71,22 @@ class Snapshot:
     timers: Mapping[str, str] = field(factory=dict)
     pending_merge: str = ""
     starter: bytes = b""
+    grant: Grant | None = None
 
 
 @frozen
 class Want:
-    """What to load: a saga, and the message ids about to be handled."""
+    """What to load.
+
+    Attributes:
+        key: which saga.
+        ids: of the messages about to be handled.
+        lease: asks for the lease of the saga, which is granted, or not, before the saga is read.
+    """
 
     key: SagaKey
     ids: tuple[str, ...] = ()
+    lease: LeaseRequest | None = None
 
 
 @frozen
@@ -131,6 +141,8 @@ class Commit:
         messages: the envelopes of `ids`, for history.
         loaded_ms: the store's time when what the run read was loaded, for history; 0 where nobody says.
         limits: what the record keeps.
+        grant: of the lease under which the run was made; nothing is stored once it has ended. None for no lease.
+        gives_back: whether the lease is given back right after the commit, whatever became of that.
 
         failures: messages whose handlers raised; not consumed.
         early: messages for a saga that is not there yet; not consumed.
@@ -157,6 +169,8 @@ class Commit:
     messages: tuple[Envelope, ...] = ()
     loaded_ms: int = 0
     limits: Limits = field(factory=Limits)
+    grant: Grant | None = None
+    gives_back: bool = False
 
     failures: tuple[Failure, ...] = ()
     early: tuple[Incoming, ...] = ()
@@ -187,7 +201,8 @@ class Result:
     Attributes:
         outcome: stored (facts and decision), forked (facts only), late (ids and effects only), duplicate or again
             (nothing).
-        reason: why again: `consumed`, `completed`, `life`, `clock`, `merged`, `settle`, `siblings`; else empty.
+        reason: why again: `consumed`, `fence`, `completed`, `life`, `clock`, `merged`, `settle`, `siblings`; else
+            empty.
         dot: the version written; None where none was.
         live: how many versions are live now.
         posted_merge: whether a MergeSagaState was put into the outbox, under the last id.

@@ -17,6 +17,7 @@ from sagabus.messages import MergeSagaState, MessageType, annotated_types, regis
 from sagabus.saga import HandlerMark, Saga
 
 DAY_S: Final = 86_400.0
+_OPTIONS: Final = {"key", "merger", "exclusive", "name", "version", "restartable", "sibling_limit", "history"}
 
 
 @frozen
@@ -65,6 +66,7 @@ class SagaDefinition:
         merger: folds siblings (dot order, at least two) into one state; None for a serial saga.
         ancestral: whether the merger is binary and wants the ancestor.
         restartable: whether a start message may begin a new life after completion.
+        exclusive: whether a worker runs it only under its lease, a message at a time; such a saga is serial too.
         limits: what a record keeps.
         endpoint: whose queue its messages come from; set when the saga joins a bus.
         routes: wire name -> endpoint, for sends without `to=`; set when the saga joins a bus.
@@ -78,6 +80,7 @@ class SagaDefinition:
     merger: Callable[..., Any] | None
     ancestral: bool
     restartable: bool
+    exclusive: bool
     limits: Limits
     endpoint: str = ""
     routes: Mapping[str, str] = field(factory=dict)
@@ -125,11 +128,19 @@ def define_saga(cls: type[Saga[Any]], options: Mapping[str, Any], names: Mapping
         DefinitionError: with the class, the method, and the mend.
     """
     subject = f"{cls.__module__}.{cls.__qualname__}"
-    key, merger = options.get("key"), options.get("merger")
-    unknown = set(options) - {"key", "merger", "name", "version", "restartable", "sibling_limit", "history"}
+    key, merger, exclusive = options.get("key"), options.get("merger"), options.get("exclusive", False)
+    unknown = set(options) - _OPTIONS
     if unknown:
         raise DefinitionError(
             subject, f"unknown option {', '.join(sorted(unknown))}", "See the class arguments of Saga"
+        )
+    if not isinstance(exclusive, bool):
+        raise DefinitionError(subject, f"exclusive={exclusive!r} is no bool", "Write exclusive=True, or leave it out")
+    if exclusive and merger is not None:
+        raise DefinitionError(
+            subject,
+            "is exclusive, so it never has siblings, and has a merger for them",
+            "Leave out merger= for one worker at a time, or exclusive= for replies that need not wait for each other",
         )
     handlers = _handlers(cls, subject, key, {**names, cls.__name__: cls})
     if not handlers:
@@ -160,6 +171,7 @@ def define_saga(cls: type[Saga[Any]], options: Mapping[str, Any], names: Mapping
         merger=merger,
         ancestral=takes_ancestor(merger, state_type, subject, names),
         restartable=bool(options.get("restartable", False)),
+        exclusive=exclusive,
         limits=Limits(siblings=limit, history=history),
     )
 

@@ -86,12 +86,16 @@ class Saga(Generic[S]):
 
     Handlers are plain methods marked with `@starts` or `@handles`. They change `self.state` and ask for effects;
     effects are performed after the state is stored, at least once, in one atomic write with it. They must depend on
-    nothing but the state and the message: they are run again whenever another worker was faster.
+    nothing but the state and the message: they are run again whenever another worker was faster, or one has died.
 
     Class arguments:
         key: the field of its messages that identifies the saga; without one a saga is named after the message that
             started it, and only replies find it.
         merger: folds siblings into one state; without one the saga is serial (optimistic concurrency).
+        exclusive: for a serial saga whose handlers are not to be run in vain: a worker takes a lease on the saga first,
+            one message at a time, and others wait for it. Its handlers are run again for a message only where they
+            raised, where their worker died before the write, and where it lost the lease, having shown no sign of life
+            for the claim time of the bus.
         name: what it is called in the store; the class name by default. Changing it orphans what is stored.
         version: of the state class; older ones go through its static method `upcast(body, version)`.
         restartable: whether a start message for a completed saga begins a new life; otherwise it is late.

@@ -55,6 +55,19 @@ class Grant:
         return self.until_ms > self.now_ms
 
 
+@frozen
+class LeaseRequest:
+    """A wish to hold a lease.
+
+    Attributes:
+        holder: who asks.
+        ttl_ms: for how long, unless it is renewed.
+    """
+
+    holder: str
+    ttl_ms: int
+
+
 class LeaseStore(Protocol):
     """The part of a store that grants leases, on its own clock alone. Errors as of `Store`."""
 

@@ -14,6 +14,7 @@ from sagabus.definition import SagaDefinition
 from sagabus.endpoint import Endpoint
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.errors import CodecError
+from sagabus.leases.grant import LeaseRequest
 from sagabus.messages import MERGE
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.transport import Delivery
@@ -44,9 +45,9 @@ class SagaWork:
             self.incoming.append(incoming)
         self.tickets.setdefault(incoming.id, []).append(ticket)
 
-    def want(self) -> Want:
-        """Return what to load for it."""
-        return Want(self.key, tuple(self.tickets))
+    def want(self, lease: LeaseRequest | None = None) -> Want:
+        """Return what to load for it: where the saga is exclusive, under *lease*."""
+        return Want(self.key, tuple(self.tickets), lease if self.definition.exclusive else None)
 
 
 @frozen

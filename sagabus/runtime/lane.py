@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,7 @@ from sagabus.errors import StoreFullError, StoreRefusedError, UnavailableError
 from sagabus.runtime.crew import Crew, Finished, InlineCrew, Surroundings, ThreadedCrew
 from sagabus.runtime.dispatch import Dispatcher
 from sagabus.runtime.intake import ConsumerWork, sort_batch
+from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.recovery import Recovery
 from sagabus.runtime.saga_runner import SagaRunner
@@ -63,7 +65,14 @@ class Lane:
         store, transport = bus.store, bus.transport
         self._receiver = transport.receiver([endpoint.name], consumer=consumer, claim_s=bus.claim_s)
         self._dispatcher = Dispatcher(transport, self._receiver, store, log=self._log, give_up=stop.is_set)
-        self._runner = SagaRunner(store, by=consumer, jitter=jitter, log=self._log)
+        self._leases = LeasesInHand(
+            store,
+            # A worker that is started again under its name is not the one that held what it held.
+            holder=f"{consumer}/{endpoint.name}/{uuid.uuid4().hex[:12]}",
+            ttl_ms=max(1, round(bus.claim_s * 1000)),
+            log=self._log,
+        )
+        self._runner = SagaRunner(store, by=consumer, leases=self._leases, jitter=jitter, log=self._log)
         self._recovery = Recovery(endpoint.options, jitter, self._log)
         surroundings = Surroundings(endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents)
         self._crew: Crew = (
@@ -199,8 +208,11 @@ class Lane:
         """Say that what this lane has received is still being worked on; called from another thread."""
         with self._held_lock:
             held = list(self._held.values())
-        if held:
-            self._receiver.hold(held)
+        try:
+            self._leases.renew()
+        finally:
+            if held:
+                self._receiver.hold(held)
 
     def _hold(self, deliveries: Sequence[Delivery]) -> None:
         with self._held_lock:

@@ -1,4 +1,4 @@
-"""Load, run, commit: what happens to a batch's sagas, and again where somebody else was faster."""
+"""Load, run, commit: what happens to a batch's sagas, and again where somebody else was faster, or holds the lease."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from attrs import define
+from attrs import define, evolve
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
@@ -14,13 +14,15 @@ from sagabus.envelope import SagaKey
 from sagabus.errors import CodecError, CorruptRecordError
 from sagabus.outgoing import from_lines, posted_merge
 from sagabus.runtime.intake import SagaWork
+from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.store.protocol import Bookkeeping, Store
 
-_MAX_ROUNDS: Final = 24
-_JITTER_FROM_ROUND: Final = 2
-
+_MAX_STALLS: Final = 24
+"""After so many rounds in a row in which a saga came no further, its messages are parked."""
+_JITTER_FROM_STALL: Final = 2
+_LONGEST_PAUSE_S: Final = 0.064
 
 Finish = Callable[[Ticket, Trouble | None], None]
 """Told of each ticket that one saga is through with, and what went wrong, if anything did."""
@@ -28,12 +30,27 @@ Finish = Callable[[Ticket, Trouble | None], None]
 
 @define
 class Tally:
-    """What a worker has done so far; for logs, metrics and tests."""
+    """What a worker has done so far; for logs, metrics and tests.
+
+    Attributes:
+        handled: messages whose handling was stored.
+        runs: message handlers that were run, in vain too.
+        forks, merges: runs that were stored as a sibling, or folded siblings.
+        siblings: how many versions these merges have folded.
+        again: runs in vain, because somebody else was faster.
+        waited: looks at an exclusive saga whose lease another worker held.
+        parked: messages put off because of either, again and again.
+        late, duplicates, failures: messages that came too late, that were handled before, and whose handlers raised.
+    """
 
     handled: int = 0
+    runs: int = 0
     forks: int = 0
     merges: int = 0
+    siblings: int = 0
     again: int = 0
+    waited: int = 0
+    parked: int = 0
     late: int = 0
     duplicates: int = 0
     failures: int = 0
@@ -45,12 +62,13 @@ class SagaRunner:
     Args:
         store: where they are.
         by: who runs them, for history.
+        leases: those of exclusive sagas.
         jitter: returns a number in [0, 1); spreads the re-runs of writers that keep colliding.
         log: a structlog logger.
     """
 
-    def __init__(self, store: Store, *, by: str, jitter: Callable[[], float], log: Any) -> None:
-        self.store, self.by, self.jitter, self.log = store, by, jitter, log
+    def __init__(self, store: Store, *, by: str, leases: LeasesInHand, jitter: Callable[[], float], log: Any) -> None:
+        self.store, self.by, self.leases, self.jitter, self.log = store, by, leases, jitter, log
         self.tally = Tally()
         self.now_ms = 0
 
@@ -59,8 +77,10 @@ class SagaRunner:
     ) -> None:
         """Have every saga in *works* handle its messages.
 
-        One load and one commit, and another of each for those sagas where somebody else was faster. May be called
-        again with the same works after an error: what is through is not run again.
+        One load and one commit, and another of each for those sagas where somebody else was faster, or that have
+        messages left over. Those that come no further for a while are parked. Leases are given back with the commit
+        that leaves nothing over, else at the end. May be called again with the same works after an error: what is
+        through is not run again.
 
         Args:
             outbound: takes what leaves.
@@ -69,15 +89,28 @@ class SagaRunner:
         """
         todo = {work.key: work for work in works if work.incoming}
         batch = _Batch(self, outbound, finish)
-        for round_number in range(_MAX_ROUNDS):
+        stalls = dict.fromkeys(todo, 0)
+        stalled: dict[SagaKey, SagaWork] = {}
+        while todo or stalled:
             if not todo:
-                return
-            if round_number >= _JITTER_FROM_ROUND:
-                time.sleep(self.jitter() * 0.001 * 2 ** min(round_number - _JITTER_FROM_ROUND, 6))
-            todo = batch.round(todo, noting)
+                # All that can come further has: what is left gets in somebody's way.
+                time.sleep(self._pause_s(min(stalls[key] for key in stalled)))
+                todo, stalled = stalled, {}
+            before = {key: len(work.incoming) for key, work in todo.items()}
+            left, todo = batch.round(todo, noting), {}
             noting = None
-        for work in todo.values():
-            batch.give_up(work, Trouble("parked", None, work.key))
+            for key, work in left.items():
+                stalls[key] = 0 if len(work.incoming) < before[key] else stalls[key] + 1
+                if stalls[key] >= _MAX_STALLS:
+                    batch.park(work)
+                elif stalls[key] >= _JITTER_FROM_STALL:
+                    stalled[key] = work
+                else:
+                    todo[key] = work
+        self.leases.give_back()
+
+    def _pause_s(self, stalls: int) -> float:
+        return self.jitter() * min(0.001 * 2.0 ** (stalls - _JITTER_FROM_STALL), _LONGEST_PAUSE_S)
 
 
 class _Batch:
@@ -86,26 +119,33 @@ class _Batch:
     def __init__(self, runner: SagaRunner, outbound: Outbound, finish: Finish) -> None:
         self._runner, self._outbound, self._finish = runner, outbound, finish
         self._store, self._log, self._tally = runner.store, runner.log, runner.tally
+        self._leases = runner.leases
 
     def round(self, todo: dict[SagaKey, SagaWork], noting: Bookkeeping | None) -> dict[SagaKey, SagaWork]:
         """Load, run and commit once; return the work that is left."""
         works = list(todo.values())
         try:
-            snapshots = self._store.load([work.want() for work in works], noting)
+            snapshots = self._store.load([work.want(self._leases.request) for work in works], noting)
         except CorruptRecordError as error:
             return self._without(todo, error)
         runs: list[tuple[SagaWork, Snapshot, Commit]] = []
         left: dict[SagaKey, SagaWork] = {}
         for work, snapshot in zip(works, snapshots, strict=True):
             self._runner.now_ms = snapshot.now_ms
+            ours = snapshot.grant is None or self._leases.take(work.key, snapshot.grant)
             self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed)
             self._exhausted(work)
             if not work.incoming:
                 continue
+            if not ours:
+                self._held(snapshot)
+                left[work.key] = work
+                continue
             commit = advance(work.definition, snapshot, work.incoming)
+            self._tally.runs += len(commit.ids) + len(commit.failures)
             self._not_handled(work, commit)
             if commit.ids:
-                runs.append((work, snapshot, commit))
+                runs.append((work, snapshot, self._fenced(work, snapshot, commit)))
             elif work.incoming:
                 left[work.key] = work
         if not runs:
@@ -115,10 +155,29 @@ class _Batch:
         except CorruptRecordError as error:
             return self._without({work.key: work for work, _, _ in runs} | left, error)
         for (work, snapshot, commit), result in zip(runs, results, strict=True):
+            if commit.gives_back:
+                self._leases.given_back(work.key)
             self._committed(work, snapshot, commit, result)
             if work.incoming:
                 left[work.key] = work
         return left
+
+    def _fenced(self, work: SagaWork, snapshot: Snapshot, commit: Commit) -> Commit:
+        """Return *commit* under the lease that its run was made under, if any; the last of all gives that back."""
+        if snapshot.grant is None:
+            return commit
+        last = {message.id for message in work.incoming} <= set(commit.ids)
+        return evolve(commit, grant=self._leases.latest(work.key), gives_back=last)
+
+    def _held(self, snapshot: Snapshot) -> None:
+        assert snapshot.grant is not None
+        self._tally.waited += 1
+        self._log.debug(
+            "held",
+            saga=str(snapshot.key),
+            holder=snapshot.grant.holder,
+            for_s=round((snapshot.grant.until_ms - snapshot.grant.now_ms) / 1000, 3),
+        )
 
     # -- what became of messages ---------------------------------------------------------------------------------
 
@@ -210,6 +269,11 @@ class _Batch:
         for message in list(work.incoming):
             self._through(work, message.id, trouble)
 
+    def park(self, work: SagaWork) -> None:
+        """Have all messages of a saga come again later, their attempts unchanged."""
+        self._tally.parked += len(work.incoming)
+        self.give_up(work, Trouble("parked", None, work.key))
+
     def _through(self, work: SagaWork, id_: str, trouble: Trouble | None) -> None:
         work.incoming = [m for m in work.incoming if m.id != id_]
         for ticket in work.tickets.pop(id_, ()):
@@ -228,6 +292,7 @@ class _Batch:
         merged = len(commit.parents) if commit.merged else 0
         if merged:
             tally.merges += 1
+            tally.siblings += merged
             log.info("merged", saga=saga, siblings=merged, version=str(result.dot or ""))
         if result.outcome is Outcome.FORKED:
             tally.forks += 1

@@ -14,7 +14,8 @@
 --   2 life             3 context, flat      4 parents, flat      5 facts: state      6 decision: state
 --   7 parent's state   8 starter            9 id for a MergeSagaState, should one be posted
 --   10 timers          MessagePack: fired, cancelled and set by the facts, cancelled and set by the decision; '' for none
---   11 limits          MessagePack: siblings, history, dedupe window ms, retention ms
+--   11 limits          MessagePack: siblings, history, dedupe window ms, retention ms; and, of a run under a lease, when
+--                      that ends, ms
 --   12 history         the tail of the entry, MessagePack
 --   13 decision: outbox lines for the last id
 --   14 what a posted MergeSagaState leaves in the outbox
@@ -114,6 +115,9 @@ local function commit(k, at)
   local context = vector(unpack_one(ARGV[at + 2]))
   local parents = unpack_one(ARGV[at + 3])
   local limits = unpack_one(ARGV[at + 10])
+
+  -- The lease under which the run was made is over: somebody else may be at work
+  if limits[5] and now >= limits[5] then return again('fence', #live, seen) end
 
   -- 2, 3, 7: a saga that is not what the run read
   local reason = refusal(meta, has, life, context)

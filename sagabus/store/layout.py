@@ -189,6 +189,9 @@ def commit_args(commit: Commit, by: str) -> list[Any]:
     messages = [encode(m, max_bytes=sys.maxsize) for m in commit.messages]
     trace = _Trace(flat_dots(commit.parents), by, commit.life, messages, commit.loaded_ms, *digests(commit))
     limits = commit.limits
+    bounds = [limits.siblings, limits.history, round(limits.dedupe_window_s * 1000), round(limits.retention_s * 1000)]
+    if commit.grant is not None:
+        bounds.append(commit.grant.until_ms)
     args: list[Any] = [
         _flags(commit),
         commit.life,
@@ -200,9 +203,7 @@ def commit_args(commit: Commit, by: str) -> list[Any]:
         commit.starter,
         merge_id(commit.key, commit.life, last),
         _timers(commit, facts, decision),
-        _pack(
-            (limits.siblings, limits.history, round(limits.dedupe_window_s * 1000), round(limits.retention_s * 1000))
-        ),
+        _pack(bounds),
         _pack(trace),
         to_lines(decision.outgoing.get(last, ())) if decision else b"",
         MERGE_LINE + b"\n",

@@ -93,7 +93,12 @@ class MemoryStore:
             if noting:
                 self.note(noting)
             now = self._now_ms()
-            return [take_snapshot(self._record(want.key, now), want, now) for want in wants]
+            snapshots = []
+            for want in wants:
+                grant = self.leases.grant(want.key, want.lease.holder, want.lease.ttl_ms) if want.lease else None
+                snapshot = take_snapshot(self._record(want.key, now), want, now)
+                snapshots.append(evolve(snapshot, grant=grant) if grant else snapshot)
+            return snapshots
 
     def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
         with self._lock:
@@ -106,6 +111,8 @@ class MemoryStore:
                     facts, decision = digests(commit)
                     after.history[-1] = evolve(after.history[-1], facts=facts, decision=decision)
                     self._records[commit.key] = after
+                if commit.gives_back and commit.grant is not None:
+                    self.leases.release({commit.key: commit.grant})
                 results.append(result)
             return results
 
@@ -214,6 +221,8 @@ def apply_commit(
         outcome = Outcome.DUPLICATE if len(consumed) == len(commit.ids) else Outcome.AGAIN
         reason = "" if outcome is Outcome.DUPLICATE else "consumed"
         return Result(outcome, reason, live=len(live), consumed=consumed), None
+    if commit.grant is not None and now_ms >= commit.grant.until_ms:
+        return Result(Outcome.AGAIN, "fence", live=len(live)), None
     again = _refusal(record, commit)
     if again:
         return Result(Outcome.AGAIN, again, live=len(live)), None

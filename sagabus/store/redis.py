@@ -20,7 +20,7 @@ from sagabus.node import parse_info
 from sagabus.store.layout import Keys, commit_args, history_entry, load_keys, result, snapshot
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.store.redis_documents import RedisDocuments
-from sagabus.store.redis_leases import RedisLeases
+from sagabus.store.redis_leases import RedisLeases, granted
 
 _LOAD: Final = Script.beside("sagabus.store", "load.lua")
 _COMMIT: Final = Script.beside("sagabus.store", "commit.lua")
@@ -85,6 +85,9 @@ class RedisStore:
 
     def load(self, wants: Sequence[Want], noting: Bookkeeping | None = None) -> list[Snapshot]:
         commands = self._noting(noting)
+        asked = {i: want.lease for i, want in enumerate(wants) if want.lease is not None}
+        first = len(commands)
+        commands += [self.leases.granting(wants[i].key, request.holder, request.ttl_ms) for i, request in asked.items()]
         offset = len(commands)
         groups = self._by_slot([want.key for want in wants])
         for indices in groups:
@@ -94,7 +97,11 @@ class RedisStore:
                 keys += load_keys(self._keys.saga(wants[i].key))
                 args += (len(wants[i].ids), *wants[i].ids)
             commands.append(_LOAD.call(keys, args))
-        replies = self.link.round(commands)[offset:]
+        # A lease is granted before its saga is read: they share a slot, and one server runs commands in order. (While a
+        # slot moves from node to node that may not hold; then the commit rules see to it, as in any serial saga.)
+        replies = self.link.round(commands)
+        grants = {i: granted(reply) for i, reply in zip(asked, replies[first:offset], strict=True)}
+        replies = replies[offset:]
         snapshots: list[Any] = [None] * len(wants)
         for indices, reply in zip(groups, replies, strict=True):
             for position, i in enumerate(indices):
@@ -102,9 +109,10 @@ class RedisStore:
                 if fields is None:
                     raise CorruptRecordError(str(wants[i].key), seen.decode(errors="replace"))
                 try:
-                    snapshots[i] = snapshot(wants[i], reply[0], fields, seen)
+                    found = snapshot(wants[i], reply[0], fields, seen)
                 except CodecError as error:
                     raise CorruptRecordError(str(wants[i].key), error) from error
+                snapshots[i] = evolve(found, grant=grants[i]) if i in grants else found
         return snapshots
 
     def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
@@ -118,8 +126,13 @@ class RedisStore:
                 keys += (*load_keys(prefix), f"{prefix}h")
                 args += commit_args(commits[i], by)
             commands.append(_COMMIT.call(keys, args))
+        commands += [
+            self.leases.releasing(commit.key, commit.grant.holder, commit.grant.token)
+            for commit in commits
+            if commit.gives_back and commit.grant is not None
+        ]
         results: list[Any] = [None] * len(commits)
-        for indices, (actor, *replies) in zip(groups, self.link.round(commands), strict=True):
+        for indices, (actor, *replies) in zip(groups, self.link.round(commands), strict=False):
             for i, reply in zip(indices, replies, strict=True):
                 if reply[0] == b"error":
                     raise CorruptRecordError(str(commits[i].key), reply[1].decode(errors="replace"))
