@@ -1,1 +1,31 @@
 """Ready-made sagas, each written on the kernel's public API alone."""
+
+from sagas.itinerary import (
+    Itinerary,
+    ItineraryCompleted,
+    ItineraryError,
+    ItineraryOutcome,
+    ItineraryState,
+    ItineraryStuck,
+    ItineraryUndone,
+    LateUndoFailed,
+    Slip,
+    Step,
+    StepDone,
+    StepFailed,
+)
+
+__all__ = [
+    "Itinerary",
+    "ItineraryCompleted",
+    "ItineraryError",
+    "ItineraryOutcome",
+    "ItineraryState",
+    "ItineraryStuck",
+    "ItineraryUndone",
+    "LateUndoFailed",
+    "Slip",
+    "Step",
+    "StepDone",
+    "StepFailed",
+]

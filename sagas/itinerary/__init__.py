@@ -1,0 +1,30 @@
+"""A routing slip: steps in order, each with its undo; when one fails, what was done is undone in reverse order."""
+
+from sagas.itinerary.messages import (
+    ItineraryCompleted,
+    ItineraryOutcome,
+    ItineraryStuck,
+    ItineraryUndone,
+    LateUndoFailed,
+    Slip,
+    StepDone,
+    StepFailed,
+)
+from sagas.itinerary.progress import ItineraryState
+from sagas.itinerary.saga import Itinerary
+from sagas.itinerary.steps import ItineraryError, Step
+
+__all__ = [
+    "Itinerary",
+    "ItineraryCompleted",
+    "ItineraryError",
+    "ItineraryOutcome",
+    "ItineraryState",
+    "ItineraryStuck",
+    "ItineraryUndone",
+    "LateUndoFailed",
+    "Slip",
+    "Step",
+    "StepDone",
+    "StepFailed",
+]
