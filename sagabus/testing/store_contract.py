@@ -22,6 +22,7 @@ from sagabus.commit import Commit, Half, Lifecycle, Outcome, Result, Snapshot, W
 from sagabus.definition import Limits
 from sagabus.digest import EffectDigest, HalfDigest, hashed
 from sagabus.envelope import Envelope, SagaKey
+from sagabus.leases.grant import Grant, LeaseRequest
 from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled, Store
 from sagabus.versions import Dot, join
@@ -35,6 +36,18 @@ def read(store: Store, *ids: str, key: SagaKey = KEY) -> Snapshot:
     """Return the snapshot of one saga, and which of *ids* it has consumed."""
     (snapshot,) = store.load([Want(key, ids)])
     return snapshot
+
+
+def leased(store: Store, holder: str, *ids: str, key: SagaKey = KEY, ttl_ms: int = 60_000) -> Snapshot:
+    """Return the snapshot of one saga, read by *holder* under the saga's lease where it gets that."""
+    (snapshot,) = store.load([Want(key, ids, LeaseRequest(holder, ttl_ms))])
+    return snapshot
+
+
+def under(snapshot: Snapshot, *, ended: bool = False) -> Grant:
+    """Return the grant that *snapshot* was read under, or such a one that has *ended* by the store's clock."""
+    assert snapshot.grant is not None
+    return evolve(snapshot.grant, until_ms=snapshot.now_ms) if ended else snapshot.grant
 
 
 def sent(*ids: str, kind: OutgoingKind = OutgoingKind.COMMAND) -> tuple[Outgoing, ...]:
@@ -863,6 +876,89 @@ class StoreContract:
         store.note(Bookkeeping(buried=(letter("a", 1000), letter("a", 1000, "equifax"))))
         store.note(Bookkeeping(buried=(letter("a", 2000, error="again"),)))
         assert store.dead() == [letter("a", 2000, error="again"), letter("a", 1000, "equifax")]
+
+    # -- exclusive sagas -----------------------------------------------------------------------------------------
+
+    def test_load_that_asks_for_no_lease_says_nothing_of_one(self, store: Store) -> None:
+        """Only who means to run an exclusive saga asks, and asking costs the others nothing."""
+        leased(store, "a")
+        assert read(store).grant is None
+
+    def test_load_grants_the_lease_of_a_saga_to_the_first_who_asks(self, store: Store) -> None:
+        """The second is told who holds it and until when; the first, asking again, has what it had. Absent or not."""
+        first, second, again = leased(store, "a"), leased(store, "b"), leased(store, "a")
+        grants = [under(snapshot) for snapshot in (first, second, again)]
+        assert [grant.holder for grant in grants] == ["a", "a", "a"]
+        assert len({(grant.token, grant.until_ms) for grant in grants}) == 1
+        assert all(grant.running for grant in grants)
+
+    def test_load_of_several_sagas_grants_each_its_own_lease(self, store: Store) -> None:
+        """One round trip serves sagas that are exclusive and others, in the order asked."""
+        keys = [SagaKey("CreditCheck", str(n)) for n in range(4)]
+        leased(store, "other", key=keys[1])
+        asks = LeaseRequest("me", 60_000)
+        found = store.load([Want(key, (), asks if n else None) for n, key in enumerate(keys)])
+        assert [snapshot.key for snapshot in found] == keys
+        assert [snapshot.grant and snapshot.grant.holder for snapshot in found] == [None, "other", "me", "me"]
+
+    def test_commit_under_a_running_lease_is_stored(self, store: Store) -> None:
+        """A lease changes none of the rules; it stays with its holder unless the commit gives it back."""
+        snapshot = leased(store, "a")
+        assert put(store, writing(snapshot, b"s", "1", grant=under(snapshot))).outcome is Outcome.STORED
+        assert states(read(store, "1")) == [b"s"]
+        assert under(leased(store, "b")).holder == "a"
+
+    def test_commit_after_the_end_of_its_lease_is_run_again(self, store: Store) -> None:
+        """By the store's clock: somebody else may be at work by then. Nothing of it is stored."""
+        snapshot = leased(store, "a")
+        result = put(store, writing(snapshot, b"s", "1", grant=under(snapshot, ended=True)))
+        assert (result.outcome, result.reason) == (Outcome.AGAIN, "fence")
+        assert read(store, "1").lifecycle is Lifecycle.ABSENT
+
+    def test_commit_that_is_sent_again_after_the_end_of_its_lease_is_a_duplicate(self, store: Store) -> None:
+        """Rule 1 comes first: what was stored in time stays so, whenever its answer is asked for again."""
+        snapshot = leased(store, "a")
+        put(store, writing(snapshot, b"s", "1", grant=under(snapshot)))
+        resent = put(store, writing(snapshot, b"s", "1", grant=under(snapshot, ended=True)))
+        assert (resent.outcome, set(resent.consumed)) == (Outcome.DUPLICATE, {"1"})
+
+    def test_late_messages_are_recorded_under_a_running_lease_only(self, store: Store) -> None:
+        """What `on_late` sends is an effect like any other."""
+        completed(store)
+        snapshot = leased(store, "a")
+        assert put(store, late(snapshot, "x", grant=under(snapshot, ended=True))).reason == "fence"
+        assert put(store, late(snapshot, "x", grant=under(snapshot))).outcome is Outcome.LATE
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_commit_gives_its_lease_back_whatever_becomes_of_it(self, store: Store, ended: bool) -> None:
+        """The next who asks has it at once, under a higher token; other sagas' leases stay where they are."""
+        other = SagaKey("CreditCheck", "7")
+        leased(store, "a", key=other)
+        snapshot = leased(store, "a")
+        put(store, writing(snapshot, b"s", "1", grant=under(snapshot, ended=ended), gives_back=True))
+        mine = under(leased(store, "b"))
+        assert mine.holder == "b"
+        assert mine.token > under(snapshot).token
+        assert under(leased(store, "b", key=other)).holder == "a"
+
+    def test_commit_gives_no_lease_back_that_somebody_else_holds_by_now(self, store: Store) -> None:
+        """A holder that was paused beyond its lease ends nobody's but its own."""
+        snapshot = leased(store, "a", ttl_ms=1)
+        _poll(lambda: under(leased(store, "b")).holder == "b")
+        result = put(store, writing(snapshot, b"s", "1", grant=under(snapshot), gives_back=True))
+        assert (result.outcome, result.reason) == (Outcome.AGAIN, "fence")
+        assert under(leased(store, "c")).holder == "b"
+
+    def test_several_commits_give_back_the_leases_they_say(self, store: Store) -> None:
+        """Commits of one batch are each answered for, whatever comes with them."""
+        keys = [SagaKey("CreditCheck", str(n)) for n in range(4)]
+        snapshots = [leased(store, "a", key=key) for key in keys]
+        commits = [
+            writing(snapshot, b"s", "1", grant=under(snapshot), gives_back=number % 2 == 0)
+            for number, snapshot in enumerate(snapshots)
+        ]
+        assert [result.outcome for result in store.commit(commits, by="a")] == [Outcome.STORED] * 4
+        assert [under(leased(store, "b", key=key)).holder for key in keys] == ["b", "a", "b", "a"]
 
     # -- many at once --------------------------------------------------------------------------------------------
 

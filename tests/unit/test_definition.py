@@ -413,6 +413,8 @@ START = {"started": starts(CheckCredit)(lambda self, m: None)}
     ("options", "text"),
     [
         ({"kei": "customer", "limit": 1}, "Bad: unknown option kei, limit"),
+        ({"exclusive": 1}, "exclusive=1 is no bool. Write exclusive=True, or leave it out"),
+        ({"exclusive": True, "merger": fold}, "is exclusive, so it never has siblings, and has a merger .* Leave out"),
         ({"sibling_limit": 1}, "sibling_limit is at least 2"),
         ({"history": 0}, "history at least 1"),
         ({"name": "a/b"}, r"name 'a/b' has other characters than letters, digits and \. _ -\. Choose another name="),
@@ -435,11 +437,18 @@ def test_options_have_their_defaults() -> None:
     """Named after the class, serial, not restartable, 25 siblings, 64 entries of history."""
     definition = definition_of(_define_saga("Plain", START))
     assert (definition.name, definition.serial, definition.restartable) == ("Plain", True, False)
+    assert not definition.exclusive
     assert (definition.limits.siblings, definition.limits.history) == (25, 64)
     named = _define_saga("X", START, name="Credit-Check.v_2", restartable=True, sibling_limit=2, history=1, merger=fold)
     definition = definition_of(named)
     assert (definition.name, definition.serial, definition.restartable) == ("Credit-Check.v_2", False, True)
     assert (definition.limits.siblings, definition.limits.history, definition.ancestral) == (2, 1, False)
+
+
+def test_exclusive_saga_is_serial_too() -> None:
+    """The lease saves runs in vain; that every run must settle is what protects the state."""
+    definition = definition_of(_define_saga("Plain", START, exclusive=True))
+    assert (definition.exclusive, definition.serial) == (True, True)
 
 
 # -- mergers -----------------------------------------------------------------------------------------------------
