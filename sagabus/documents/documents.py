@@ -20,6 +20,7 @@ from sagabus.errors import (
     ConfigurationError,
     CorruptDocumentError,
     DefinitionError,
+    DocumentNotFoundError,
     FenceError,
     GroupMismatchError,
     TooManySiblingsError,
@@ -28,6 +29,9 @@ from sagabus.leases.grant import Fence
 from sagabus.saga import utc
 
 T = TypeVar("T")
+
+_LONGEST_S: Final = 36_500 * 86_400
+"""Longer than anybody asks for, and within what servers and `datetime` can count."""
 
 Key = str | DocumentKey
 """A name in the group at hand, or the key of any document."""
@@ -149,9 +153,11 @@ class Documents:
             ConcurrencyError: there is another state than *etag* names.
             TooManySiblingsError: it would fork once too often.
             FenceError: the lease has ended, or was taken by others since.
+            CorruptDocumentError: what is there cannot be read, and nothing was written; or it was written, and a
+                sibling cannot be read as a value of the same class.
         """
         if isinstance(etag, _Blind):
-            return self._put(key, value, clock_of(seen.etag if seen else None), expires_after, fence, exact=False)
+            return self._put(key, value, self._clock_of(seen, key), expires_after, fence, exact=False)
         if seen is not None:
             raise ConfigurationError("put() takes etag=, to fail where others were faster, or seen=, to fork; not both")
         return self._put(key, value, clock_of(etag), expires_after, fence, exact=True)
@@ -179,13 +185,16 @@ class Documents:
         """
         return self._put(key, value, None, expires_after, fence, exact=False)
 
-    def delete(self, key: Key, etag: str, *, fence: Fencing | None = None) -> None:
+    def delete(self, key: Key, etag: str | None, *, fence: Fencing | None = None) -> None:
         """Delete exactly that state of a document.
 
         Raises:
-            ConcurrencyError: there is another, or none.
+            ConcurrencyError: there is another, or none any more.
+            DocumentNotFoundError: the etag is None: no document was found.
             FenceError: the lease has ended, or was taken by others since.
         """
+        if etag is None:
+            raise DocumentNotFoundError(str(self.key(key)))
         self._write([Change(self.key(key), None, clock_of(etag), exact=True)], fence)
 
     def compare_exchange(
@@ -215,11 +224,16 @@ class Documents:
             raise GroupMismatchError([str(key) for key in keys])
         if len(set(keys)) < len(keys):
             raise ConfigurationError("compare_exchange() names a document twice; name each once")
-        asked = [
-            Change(key, None if value is None else _encoded(key, value), clock_of(etag), True, ttl_ms)
-            for key, (etag, value) in zip(keys, changes.values(), strict=True)
-        ]
+        asked = [_exchange(key, pair, ttl_ms) for key, pair in zip(keys, changes.values(), strict=True)]
         return {written.key: etag_of(written.clock) for written in self._write(asked, fence)}
+
+    def _clock_of(self, seen: Document[Any] | None, key: Key) -> dict[str, int]:
+        """Return what a writer who has *seen* a document has seen of *key*."""
+        if seen is not None and seen.key != self.key(key):
+            raise ConfigurationError(
+                f"put() of document {self.key(key)} came with seen= of {seen.key}; give what was loaded of the same one"
+            )
+        return clock_of(seen.etag if seen else None)
 
     def _put(
         self,
@@ -263,12 +277,25 @@ def _document(found: StoredDocument, codec: StateCodec[T]) -> Document[T]:
     return Document(found.key, etag_of(found.clock) if values else None, values, expires_at)
 
 
+def _exchange(key: DocumentKey, pair: Any, ttl_ms: int | None) -> Change:
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise ConfigurationError(
+            f"compare_exchange() has {pair!r} for document {key}; give (etag, value): None as etag creates it, None as "
+            f"value deletes it"
+        )
+    etag, value = pair
+    return Change(key, None if value is None else _encoded(key, value), clock_of(etag), True, ttl_ms)
+
+
 def _ttl_ms(expires_after: timedelta | float | None) -> int | None:
     if expires_after is None:
         return None
     seconds = expires_after.total_seconds() if isinstance(expires_after, timedelta) else float(expires_after)
-    if not seconds > 0:
-        raise ConfigurationError(f"expires_after={seconds:g} seconds; a document lives for some time, or delete it")
+    if not 0 < seconds <= _LONGEST_S:
+        raise ConfigurationError(
+            f"expires_after={seconds:g} seconds; give more than 0 and at most {_LONGEST_S:g}, leave it out for ever, "
+            f"or delete the document"
+        )
     return max(1, round(seconds * 1000))
 
 
@@ -290,7 +317,10 @@ def _codec(kind: type[T]) -> StateCodec[T]:
     Raises:
         DefinitionError: they cannot be stored; with the mend.
     """
-    return _new_codec(kind)  # type: ignore[arg-type]  # every class is hashable
+    given: Any = kind
+    if not isinstance(given, type):
+        raise DefinitionError(repr(given), "is no class", "Give the attrs class that the values are of")
+    return _new_codec(given)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -11,19 +12,39 @@ from sagabus.errors import ConfigurationError
 from sagabus.versions import VersionVector
 
 MAX_NAME_LENGTH: Final = 500
+_PART: Final = re.compile(r"(.+):([1-9][0-9]{0,15})")
+"""An actor and its counter, which never comes near 2^53, from where on Lua's numbers would not be exact."""
 
 
-def _check_name(instance: object, attribute: object, name: Any) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
+def check_name(name: Any, what: str) -> None:
+    """Refuse what cannot be the name of a document, group or lease.
+
+    Raises:
+        ConfigurationError: with the mend.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or not _is_sound(name):
         raise ConfigurationError(
-            f"{name!r} is no name of a document; give a text of 1 to {MAX_NAME_LENGTH} characters, "
+            f"{name!r} is no name of a {what}; give a text of 1 to {MAX_NAME_LENGTH} characters, "
             f"or a digest of what is longer"
         )
 
 
-def _check_group(instance: object, attribute: object, group: str) -> None:
-    if group:
-        _check_name(instance, attribute, group)
+def _is_sound(text: str) -> bool:
+    """Return whether *text* can be written: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_document(instance: object, attribute: object, name: Any) -> None:
+    check_name(name, "document")
+
+
+def _check_group(instance: object, attribute: object, group: Any) -> None:
+    if group != "":
+        check_name(group, "group")
 
 
 @frozen(order=True)
@@ -36,7 +57,7 @@ class DocumentKey:
             kept on one node of a cluster.
     """
 
-    name: str = field(validator=_check_name)
+    name: str = field(validator=_check_document)
     group: str = field(default="", validator=_check_group)
 
     def __str__(self) -> str:
@@ -68,10 +89,11 @@ def clock_of(etag: str | None) -> dict[str, int]:
     Raises:
         ConfigurationError: it is no etag.
     """
-    clock: dict[str, int] = {}
-    for part in etag.split(",") if etag is not None else ():
-        actor, colon, counter = part.rpartition(":")
-        if not (colon and actor and counter.isascii() and counter.isdigit()):
-            raise ConfigurationError(f"{etag!r} is no etag; give one that load() or put() returned, or None")
-        clock[actor] = int(counter)
+    if etag is None:
+        return {}
+    given: Any = etag
+    parts = [_PART.fullmatch(part) for part in given.split(",")] if isinstance(given, str) else []
+    clock = {part[1]: int(part[2]) for part in parts if part is not None}
+    if etag_of(clock) != etag:
+        raise ConfigurationError(f"{etag!r} is no etag; give one that load() or put() returned, or None")
     return clock

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from attrs import field, frozen
 
 from sagabus.documents.key import DocumentKey
-from sagabus.leases.grant import Fence
+from sagabus.leases.grant import KEPT_MS, Fence
 from sagabus.versions import Dot, VersionSet, VersionVector, covers
 
 SIBLING_LIMIT: Final = 25
@@ -98,7 +98,14 @@ class DocumentStore(Protocol):
         ...
 
     def write(self, write: Write) -> Written:
-        """Make all changes of *write*, or none, in one atomic write."""
+        """Make all changes of *write*, or none, in one atomic write.
+
+        One that comes again within two minutes, because the reply was lost, is made once and answered alike.
+
+        Raises:
+            CorruptDocumentError: one cannot be read, and nothing was written. A change that has seen all there is
+                replaces what cannot be read, but not what a newer version of sagabus wrote.
+        """
         ...
 
     def keys(self, group: str | None = None) -> Iterator[DocumentKey]:
@@ -154,7 +161,7 @@ def apply_write(
         before = records.get(change.key) or DocumentRecord(VersionSet())
         seen = before.versions.clock if change.seen is None else change.seen
         versions, _ = before.versions.put(seen, actor, change.value, 1 if before.versions.clock else least_counter)
-        fences = {**before.fences, write.fence.lease: write.fence.token} if write.fence else before.fences
+        fences = _fences(before, write.fence, now_ms)
         changed[change.key] = DocumentRecord(versions, _expiry(before, change, versions, now_ms), fences)
     return Written(tuple(take_document(key, record) for key, record in changed.items())), changed
 
@@ -179,6 +186,14 @@ def _refusal(records: Mapping[DocumentKey, DocumentRecord], write: Write, now_ms
             if sum(not covers(seen, dot) for dot in record.versions.live) >= SIBLING_LIMIT:
                 full.append(index)
     return Written(conflicts=conflicts, full=tuple(full)) if conflicts or full else None
+
+
+def _fences(before: DocumentRecord, fence: Fence | None, now_ms: int) -> Mapping[str, int]:
+    """Return the tokens to remember: those of other leases until no older grant of them can be running any more."""
+    if fence is None:
+        return before.fences
+    recent = {lease: token for lease, token in before.fences.items() if token >= (now_ms - KEPT_MS) * 1000}
+    return {**recent, fence.lease: fence.token}
 
 
 def _expiry(before: DocumentRecord, change: Change, versions: VersionSet[bytes], now_ms: int) -> int | None:

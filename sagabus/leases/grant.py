@@ -82,8 +82,8 @@ class LeaseStore(Protocol):
         """Have grants that have not ended end *ttl_ms* from now; None for each that has ended. One round trip."""
         ...
 
-    def release(self, grants: Mapping[LeaseKey, Grant]) -> None:
-        """End grants; those that have ended already are no error. One round trip."""
+    def release(self, grants: Mapping[LeaseKey, Grant]) -> set[LeaseKey]:
+        """End grants and return those that had ended before, other than by their release. One round trip."""
         ...
 
     def read(self, keys: Sequence[LeaseKey]) -> list[Grant | None]:
@@ -95,8 +95,9 @@ def grant(last: Grant | None, holder: str, ttl_ms: int, now_ms: int) -> Grant:
     """Return the grant that there is once *holder* has asked for the lease. Pure."""
     if last is not None and last.until_ms > now_ms:
         return evolve(last, now_ms=now_ms)
-    # The store's time also keeps tokens growing where a failover has lost the last grant, or nobody remembers it.
-    token = max(now_ms, last.token + 1 if last else 0)
+    # The time, in microseconds, also keeps tokens growing where a failover has lost the last grant, or nobody
+    # remembers it: no lease is granted more often than that.
+    token = max(now_ms * 1000, last.token + 1 if last else 0)
     return Grant(holder, token, now_ms + ttl_ms, now_ms)
 
 
@@ -105,6 +106,16 @@ def renew(last: Grant | None, mine: Grant, ttl_ms: int, now_ms: int) -> Grant | 
     if last is None or not holds(last, mine) or last.until_ms <= now_ms:
         return None
     return Grant(mine.holder, mine.token, now_ms + ttl_ms, now_ms)
+
+
+def release(last: Grant | None, mine: Grant, now_ms: int) -> Grant | None:
+    """Return the grant that *mine* becomes; None where it had ended before. Pure."""
+    if last is None or not holds(last, mine):
+        return None
+    if last.until_ms > now_ms:
+        return Grant(mine.holder, mine.token, now_ms, now_ms)
+    # Where it ended sooner than its holder knew, it was released before, and the reply got lost.
+    return evolve(last, now_ms=now_ms) if last.until_ms < mine.until_ms else None
 
 
 def holds(last: Grant, mine: Grant) -> bool:

@@ -1,8 +1,7 @@
 """How a saga's record lies in Redis: key names, the arguments of the scripts, and what they answer.
 
 Every key of one saga, its lease too, has the hash tag `{NAMESPACE:NAME/ID}`, so they share a slot on a cluster; the
-documents of one group share theirs. The format is version
-1; fixtures in the tests keep it readable for ever.
+documents of one group share theirs. The format is version 1; fixtures in the tests keep it readable for ever.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 -- ARGV[1]  'grant', 'renew' or 'release'
 -- ARGV[2]  who asks
 -- ARGV[3]  to renew and release: the token of the grant
--- ARGV[4]  to grant and renew: for how long from now, ms
+-- ARGV[4]  to grant and renew: for how long from now, ms; to release: when the grant was to end, ms, as its holder knows
 -- ARGV[5]  for how long the token is remembered after that, ms
 -- RETURNS  the last grant: holder, token, ends; then now, ms; or only now where a renewal or a release came too late
 
@@ -14,6 +14,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = redis.call('HMGET', KEYS[1], 'holder', 'token', 'ends')
 local holder, token, ends = known[1], tonumber(known[2] or 0), tonumber(known[3] or 0)
 local mine = holder == ARGV[2] and token == tonumber(ARGV[3])
+local action, argument = ARGV[1], tonumber(ARGV[4])
 
 local function keep(who, number, until_ms)
   redis.call('HSET', KEYS[1], 'holder', who, 'token', string.format('%.0f', number), 'ends', string.format('%.0f', until_ms))
@@ -21,10 +22,12 @@ local function keep(who, number, until_ms)
   return {who, number, until_ms, now}
 end
 
-if ARGV[1] == 'grant' then
+if action == 'grant' then
   if ends > now then return {holder, token, ends, now} end
-  -- The time also keeps tokens growing where a failover has lost the last grant, or nobody remembers it.
-  return keep(ARGV[2], math.max(now, holder and token + 1 or 0), now + tonumber(ARGV[4]))
+  -- The time, in microseconds, also keeps tokens growing where a failover has lost the last grant, or nobody remembers it.
+  return keep(ARGV[2], math.max(time[1] * 1000000 + time[2], holder and token + 1 or 0), now + argument)
 end
-if not mine or ends <= now then return {now} end
-return keep(holder, token, ARGV[1] == 'renew' and now + tonumber(ARGV[4]) or now)
+if mine and ends > now then return keep(holder, token, action == 'renew' and now + argument or now) end
+-- Where it ended sooner than its holder knew, it was released before, and the reply got lost.
+if mine and action == 'release' and ends < argument then return {holder, token, ends, now} end
+return {now}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from sagabus.documents.key import DocumentKey
 from sagabus.documents.write import DocumentRecord, StoredDocument, Write, Written, apply_write, take_document
+
+_ANSWERS: Final = 1000
+"""How many writes are recognised when they come again. No reply of this store gets lost, but callers may ask twice."""
 
 
 class MemoryDocuments:
@@ -21,6 +26,7 @@ class MemoryDocuments:
         self._now_ms, self._actor = now_ms, actor
         self._records: dict[DocumentKey, DocumentRecord] = {}
         self._written = 0
+        self._answers: OrderedDict[tuple[str, str], Written] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, keys: Sequence[DocumentKey]) -> list[StoredDocument]:
@@ -29,7 +35,10 @@ class MemoryDocuments:
             return [take_document(key, self._alive(key, now)) for key in keys]
 
     def write(self, write: Write) -> Written:
+        made = (write.changes[0].key.tag(), write.id)
         with self._lock:
+            if made in self._answers:
+                return self._answers[made]
             now = self._now_ms()
             self._written += 1
             found = {change.key: self._alive(change.key, now) for change in write.changes}
@@ -41,6 +50,10 @@ class MemoryDocuments:
                 else:
                     self._written = max(self._written, *record.versions.clock.values())
                     self._records[key] = record
+            if changed:
+                self._answers[made] = written
+                if len(self._answers) > _ANSWERS:
+                    self._answers.popitem(last=False)
             return written
 
     def keys(self, group: str | None = None) -> Iterator[DocumentKey]:

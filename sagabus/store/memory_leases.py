@@ -36,13 +36,12 @@ class MemoryLeases:
             self._grants.update({key: after for key, after in renewed.items() if after is not None})
             return renewed
 
-    def release(self, grants: Mapping[LeaseKey, Grant]) -> None:
+    def release(self, grants: Mapping[LeaseKey, Grant]) -> set[LeaseKey]:
         with self._lock:
             now = self._now_ms()
-            for key, mine in grants.items():
-                last = self._grants.get(key)
-                if last is not None and rules.holds(last, mine) and last.until_ms > now:
-                    self._grants[key] = evolve(last, until_ms=now, now_ms=now)
+            released = {key: rules.release(self._grants.get(key), mine, now) for key, mine in grants.items()}
+            self._grants.update({key: after for key, after in released.items() if after is not None})
+            return {key for key, after in released.items() if after is None}
 
     def read(self, keys: Sequence[LeaseKey]) -> list[Grant | None]:
         with self._lock:

@@ -127,7 +127,7 @@ class RedisStore:
                 args += commit_args(commits[i], by)
             commands.append(_COMMIT.call(keys, args))
         commands += [
-            self.leases.releasing(commit.key, commit.grant.holder, commit.grant.token)
+            self.leases.releasing(commit.key, commit.grant)
             for commit in commits
             if commit.gives_back and commit.grant is not None
         ]

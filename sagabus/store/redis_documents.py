@@ -11,6 +11,7 @@ from sagabus.commit import sort_dots
 from sagabus.documents.key import DocumentKey
 from sagabus.documents.write import SIBLING_LIMIT, Change, StoredDocument, Write, Written
 from sagabus.errors import CorruptDocumentError
+from sagabus.leases.grant import KEPT_MS
 from sagabus.link import EPOCH, Link, Script
 from sagabus.store.layout import Keys, flat, unflat
 from sagabus.versions import Dot
@@ -66,6 +67,7 @@ class RedisDocuments:
         fence = write.fence
         args: list[Any] = [EPOCH, SIBLING_LIMIT, _REMEMBERED_MS]
         args += (fence.lease, fence.token, fence.until_ms) if fence else ("", 0, 0)
+        args.append(KEPT_MS)
         for change in write.changes:
             ttl: int | str = "" if change.ttl_ms is None else change.ttl_ms
             args += (_flags(change), _pack(flat(change.seen or {})), change.value or b"", ttl)
@@ -75,6 +77,9 @@ class RedisDocuments:
         if status == 0:
             changed = zip(write.changes, answers, strict=True)
             return Written(tuple(_stored(change.key, fields, change.value) for change, fields in changed))
+        if status == 3:
+            index, cause = answers
+            raise CorruptDocumentError(str(write.changes[index].key), cause.decode(errors="replace"))
         (answer,) = answers
         if status == 1:
             return Written(fenced=answer.decode())
@@ -101,8 +106,14 @@ def _flags(change: Change) -> str:
     return ("X" if change.exact else "") + ("A" if change.seen is None else "") + ("D" if change.value is None else "")
 
 
-def _stored(key: DocumentKey, fields: Sequence[bytes], written: bytes | None = None) -> StoredDocument:
-    """Return the document whose hash this is; *written* is the value that was left out of it, if any was."""
+def _stored(key: DocumentKey, fields: Sequence[bytes] | bytes, written: bytes | None = None) -> StoredDocument:
+    """Return the document whose hash this is; *written* is the value that was left out of it, if any was.
+
+    Raises:
+        CorruptDocumentError: it cannot be read; instead of a hash there may be the cause.
+    """
+    if isinstance(fields, bytes):
+        raise CorruptDocumentError(str(key), fields.decode(errors="replace"))
     if not fields:
         return StoredDocument(key)
     record = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -114,6 +125,8 @@ def _stored(key: DocumentKey, fields: Sequence[bytes], written: bytes | None = N
         if written is not None:  # the version just written stands last
             record[f"v{Dot(*meta.live[-2:])}".encode()] = written  # type: ignore[arg-type]
         values = {dot: record[f"v{dot}".encode()] for dot in dots}
+        if not values:
+            raise ValueError("it has no version")
         return StoredDocument(key, unflat(meta.clock), values, meta.ends or None)
     except (KeyError, IndexError, ValueError, msgspec.MsgspecError) as error:
         raise CorruptDocumentError(str(key), f"{type(error).__name__}: {error}") from error

@@ -31,9 +31,10 @@ class RedisLeases:
         name = self._keys.lease(key)
         return Command(("EVAL", _LEASE.source, 1, name, "grant", holder, 0, ttl_ms, KEPT_MS), name, _LEASE)
 
-    def releasing(self, key: LeaseKey, holder: str, token: int) -> Command:
+    def releasing(self, key: LeaseKey, mine: Grant) -> Command:
         """Return the command that ends a grant."""
-        return _LEASE.call([self._keys.lease(key)], ("release", holder, token, 0, KEPT_MS))
+        args = ("release", mine.holder, mine.token, mine.until_ms, KEPT_MS)
+        return _LEASE.call([self._keys.lease(key)], args)
 
     def renew(self, grants: Mapping[LeaseKey, Grant], ttl_ms: int) -> dict[LeaseKey, Grant | None]:
         replies = self._link.round(
@@ -44,8 +45,9 @@ class RedisLeases:
         )
         return {key: granted(reply) if len(reply) > 1 else None for key, reply in zip(grants, replies, strict=True)}
 
-    def release(self, grants: Mapping[LeaseKey, Grant]) -> None:
-        self._link.round([self.releasing(key, mine.holder, mine.token) for key, mine in grants.items()])
+    def release(self, grants: Mapping[LeaseKey, Grant]) -> set[LeaseKey]:
+        replies = self._link.round([self.releasing(key, mine) for key, mine in grants.items()])
+        return {key for key, reply in zip(grants, replies, strict=True) if len(reply) == 1}
 
     def read(self, keys: Sequence[LeaseKey]) -> list[Grant | None]:
         commands = []
