@@ -1,16 +1,22 @@
 """Ready-made mergers: pure functions over the standard library and attrs."""
 
-from mergers.binding import Rule, rule
-from mergers.containers import by_key, nested, union
+from mergers.additions import additions
+from mergers.binding import Rule, rule, rule_with_ancestor
+from mergers.containers import by_key, nested
 from mergers.errors import MergerDefinitionError, UnmergeableError
-from mergers.fieldwise import FieldwiseMerger, fieldwise
+from mergers.fieldwise import AncestralMerger, FieldwiseMerger, StateMerger, fieldwise
 from mergers.rules import all_equal, all_true, any_true, either, first_of, highest, latest, lowest
+from mergers.sets import add_wins, remove_wins, union
 
 __all__ = [
+    "AncestralMerger",
     "FieldwiseMerger",
     "MergerDefinitionError",
     "Rule",
+    "StateMerger",
     "UnmergeableError",
+    "add_wins",
+    "additions",
     "all_equal",
     "all_true",
     "any_true",
@@ -22,6 +28,8 @@ __all__ = [
     "latest",
     "lowest",
     "nested",
+    "remove_wins",
     "rule",
+    "rule_with_ancestor",
     "union",
 ]

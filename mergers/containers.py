@@ -1,35 +1,20 @@
-"""Rules that keep something of every sibling: sets, mappings, and objects with rules of their own."""
+"""Rules for what holds values of its own: mappings, and objects with rules of their own."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cmp_to_key
+from typing import Any, TypeVar
 
 import attrs
 
 from mergers.annotations import bare, class_of
-from mergers.binding import Fold, Place, Rule
+from mergers.binding import Place, Rule, compared
+from mergers.bound import Bound
 from mergers.errors import UnmergeableError
-from mergers.order import owned
 
-
-def _bind_union(place: Place) -> Fold:
-    place.require(Set, mend="union is for sets; by_key(rule) is for mappings")
-
-    def united(values: Sequence[Any]) -> Any:
-        if not all(isinstance(value, Set) for value in values):
-            raise UnmergeableError(tuple(values), "union is for sets")
-        result = values[0]
-        for value in values[1:]:
-            result = result | value
-        return owned(result)
-
-    return united
-
-
-union = Rule("union", _bind_union)
-"""Keep the members of every sibling's set. What one sibling removed comes back from another that still has it."""
+V = TypeVar("V")
 
 
 def by_key(rule: Rule) -> Rule:
@@ -39,34 +24,65 @@ def by_key(rule: Rule) -> Rule:
     siblings first name them.
     """
 
-    def bind(place: Place) -> Fold:
+    def bind(place: Place) -> Bound:
         if not isinstance(rule, Rule):
             raise place.error(f"by_key was given {rule!r}, which is no rule; write by_key(highest), by_key(nested), …")
         place.require(Mapping, mend="by_key is for mappings; union is for sets")
         arguments = typing.get_args(bare(place.hint))
-        fold = place.within(arguments[1] if len(arguments) == 2 else Any, rule)
-
-        def merged(values: Sequence[Any]) -> Any:
-            if not all(isinstance(value, Mapping) for value in values):
-                raise UnmergeableError(tuple(values), "by_key is for mappings")
-            said: dict[Any, list[Any]] = {}
-            for value in values:
-                for key, item in value.items():
-                    said.setdefault(key, []).append(item)
-            result = {}
-            for key, items in said.items():
-                try:
-                    result[key] = fold(items)
-                except UnmergeableError as error:
-                    raise error.under(f"[{key!r}]") from error.__cause__
-            return result
-
-        return merged
+        return _ByKey(place.within(arguments[1] if len(arguments) == 2 else Any, rule))
 
     return Rule(f"by_key({rule!r})", bind)
 
 
-def _bind_nested(place: Place) -> Fold:
+@attrs.frozen
+class _ByKey(Bound):
+    """Mappings, whose values under one key are merged by one rule."""
+
+    values: Bound
+
+    @property
+    def needs_ancestor(self) -> bool:  # type: ignore[override]
+        return self.values.needs_ancestor
+
+    def fold(self, values: Sequence[Any]) -> Any:
+        _require_mappings(values)
+        said: dict[Any, list[Any]] = {}
+        for value in values:
+            for key, item in value.items():
+                said.setdefault(key, []).append(item)
+        return {key: _under(key, self.values.fold, items) for key, items in said.items()}
+
+    def replay(self, onto: Any, changed: Any, ancestor: Any) -> Any:
+        before = {} if ancestor is None else ancestor
+        _require_mappings((onto, changed, before))
+        return {
+            key: _under(key, self.values.replay, onto.get(key), changed.get(key), before.get(key))
+            for key in [*onto, *(key for key in changed if key not in onto)]
+        }
+
+    def order(self, a: Any, b: Any, ancestor: Any) -> int:
+        before = {} if ancestor is None else ancestor
+        _require_mappings((a, b, before))
+        found = {key: _under(key, self.values.order, a.get(key), b.get(key), before.get(key)) for key in {**a, **b}}
+        sides = {key: side for key, side in found.items() if side}
+        if len(set(sides.values())) < 2:
+            return next(iter(sides.values()), 0)
+        return sides[min(sides, key=cmp_to_key(lambda one, other: compared(one, other, a, b)))]
+
+
+def _require_mappings(values: Sequence[Any]) -> None:
+    if not all(isinstance(value, Mapping) for value in values):
+        raise UnmergeableError(tuple(values), "by_key is for mappings")
+
+
+def _under(key: Any, merge: Callable[..., V], *values: Any) -> V:
+    try:
+        return merge(*values)
+    except UnmergeableError as error:
+        raise error.under(f"[{key!r}]") from error.__cause__
+
+
+def _bind_nested(place: Place) -> Bound:
     found = class_of(place.hint)
     if found is None or not attrs.has(found):
         raise place.error(f"nested is for one attrs class, and its annotation is {place.hint!r}; annotate that class")

@@ -11,27 +11,54 @@ from typing import Any, Generic, TypeGuard, TypeVar
 import attrs
 
 from mergers.annotations import Unresolved, attached, field_hints, names_visible_in
-from mergers.binding import Fold, Place, Rule
-from mergers.errors import MergerDefinitionError, UnmergeableError
-from mergers.rules import highest
+from mergers.binding import Place, Rule
+from mergers.bound import Bound
+from mergers.errors import MergerDefinitionError
+from mergers.fields import Fields
 
 S = TypeVar("S")
 
 
 @attrs.define(eq=False, slots=False)
-class FieldwiseMerger(Generic[S]):
-    """Folds the siblings of one saga into one state, field by field.
+class StateMerger(Generic[S]):
+    """What `fieldwise` makes: merges the states of one saga, field by field.
 
-    Order, grouping and repetition of siblings never change the result, as far as that holds for each rule.
+    A `FieldwiseMerger`, called with the siblings; or, as soon as the rule of one field needs the ancestor, an
+    `AncestralMerger`, called with two of them and the ancestor. Which it is depends on the rules, so no type checker
+    can tell; a saga takes either, as its `merger=`.
 
     Attributes:
         state_type: the class that it merges.
         rules: the rule of each field, by name.
     """
 
-    state_type: type[S]
-    rules: Mapping[str, Rule]
-    _folds: dict[str, Fold] = attrs.field(factory=dict, init=False, repr=False)
+    _fields: Fields = attrs.field(repr=False)
+
+    @property
+    def state_type(self) -> type[S]:
+        return self._fields.state_type
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        return self._fields.rules
+
+    def __call__(self, *args: Any, **kwargs: Any) -> S:
+        """Return the merged state; the two classes below say of what."""
+        raise NotImplementedError
+
+    def _require_own(self, *states: object) -> None:
+        for state in states:
+            if type(state) is not self.state_type:
+                wanted, given = self.state_type.__qualname__, type(state).__qualname__
+                raise TypeError(f"a merger of {wanted} was given {given}; make one with fieldwise({given})")
+
+
+@attrs.define(eq=False, slots=False)
+class FieldwiseMerger(StateMerger[S]):
+    """Folds the siblings of one saga into one state, field by field.
+
+    Order, grouping and repetition of siblings never change the result, as far as that holds for each rule.
+    """
 
     def __call__(self, siblings: Sequence[S], /) -> S:
         """Return a new state; change none of *siblings* (two or more, in dot order), share nothing mutable with them.
@@ -43,29 +70,54 @@ class FieldwiseMerger(Generic[S]):
         """
         if not siblings:
             raise ValueError(f"no siblings of {self.state_type.__qualname__} to merge; give two or more")
-        for sibling in siblings:
-            if type(sibling) is not self.state_type:
-                wanted, given = self.state_type.__qualname__, type(sibling).__qualname__
-                raise TypeError(f"a merger of {wanted} was given {given}; make one with fieldwise({given})")
-        merged = {}
-        for field in attrs.fields(self.state_type):  # type: ignore[arg-type]  # checked when the merger was made
-            beside = self.rules[field.name].beside
-            values = [getattr(sibling, field.name) for sibling in siblings]
-            if beside is not None:
-                values = [(getattr(sibling, beside), value) for sibling, value in zip(siblings, values, strict=True)]
-            try:
-                merged[field.alias] = self._folds[field.name](values)
-            except UnmergeableError as error:
-                raise error.under(field.name) from error.__cause__
-        return self.state_type(**merged)
+        self._require_own(*siblings)
+        merged: S = self._fields.fold(siblings)
+        return merged
 
 
-def fieldwise(state_type: type[S], /, **rules: Rule) -> FieldwiseMerger[S]:
+@attrs.define(eq=False, slots=False)
+class AncestralMerger(StateMerger[S]):
+    """Merges two siblings with the state that they come from, field by field.
+
+    The result is that of handling the messages of one side after those of the other; which goes first is the same for
+    all fields, and for both ways to name the sides. Rules that need no ancestor are given the two values alone.
+    """
+
+    def __call__(self, a: S, b: S, ancestor: S, /) -> S:
+        """Return a new state; change none of the three, share nothing mutable with them.
+
+        Raises:
+            UnmergeableError: no value of a field can stand for what the siblings say; `field` says which.
+            TypeError: one of them is of another class.
+        """
+        self._require_own(a, b, ancestor)
+        first, second = (a, b) if self._fields.order(a, b, ancestor) <= 0 else (b, a)
+        merged: S = self._fields.replay(first, second, ancestor)
+        return merged
+
+    def replayed(self, changed: S, ancestor: S, onto: S) -> S:
+        """Return *onto* with what changed from *ancestor* to *changed* made to it as well.
+
+        So `sagabus.testing.check_merger` can tell what messages make of a state: a rule such as `highest` says that no
+        message ever lowers a value.
+
+        Raises:
+            UnmergeableError, TypeError: as where it is called.
+        """
+        self._require_own(changed, ancestor, onto)
+        replayed: S = self._fields.replay(onto, changed, ancestor)
+        return replayed
+
+
+def fieldwise(state_type: type[S], /, **rules: Rule) -> StateMerger[S]:
     """Make the merger of *state_type* from one rule a field.
 
     The rule stands in the field's annotation, `scores: Annotated[dict[str, int], by_key(highest)]`, or comes by
     keyword, `scores=by_key(highest)`, which goes before the annotation. None in any field means that nothing was said
     yet: the values of the other siblings decide. Annotations may name classes that are local to the calling function.
+
+    What it makes is called as `merge(siblings)`; where a rule needs the ancestor, also one deep inside a field, it is
+    called as `merge(a, b, ancestor)`. The runtime tells them apart.
 
     Args:
         state_type: an attrs class, all of whose fields `__init__` takes.
@@ -76,23 +128,24 @@ def fieldwise(state_type: type[S], /, **rules: Rule) -> FieldwiseMerger[S]:
             the class is no attrs class. It says which field, and what to write instead.
     """
     names = names_visible_in(sys._getframe(1))
-    mergers: dict[type, FieldwiseMerger[Any]] = {}
+    known: dict[type, Fields] = {}
 
-    def merger_of(nested_type: type[Any]) -> Fold:
-        return mergers[nested_type] if nested_type in mergers else make(nested_type, {})
+    def merger_of(nested_type: type[Any]) -> Bound:
+        return known[nested_type] if nested_type in known else make(nested_type, {})
 
-    def make(made_type: type[Any], given: Mapping[str, Rule]) -> FieldwiseMerger[Any]:
+    def make(made_type: type[Any], given: Mapping[str, Rule]) -> Fields:
         _check_class(made_type, given)
         hints = field_hints(made_type, names)
         found = {name: _rule_of(made_type, name, hint, given) for name, hint in hints.items()}
         # Known before its fields are bound, so that a class may nest itself.
-        merger = mergers[made_type] = FieldwiseMerger(made_type, found)
+        fields = known[made_type] = Fields(made_type, found)
         for name, rule in found.items():
             _check_beside(made_type, name, found)
-            merger._folds[name] = Place(made_type, name, hints[name], merger_of).fold(rule)
-        return merger
+            fields.bind(name, Place(made_type, name, hints[name], merger_of).bound(rule))
+        return fields
 
-    return make(state_type, rules)
+    fields = make(state_type, rules)
+    return AncestralMerger(fields) if fields.needs_ancestor else FieldwiseMerger(fields)
 
 
 def _check_class(state_type: object, given: Mapping[str, Rule]) -> None:
@@ -150,9 +203,10 @@ def _check_beside(state_type: type, name: str, rules: Mapping[str, Rule]) -> Non
     beside = rules[name].beside
     if beside is None:
         return
-    if beside not in rules:
+    if beside.field not in rules:
         mend = f"{rules[name].name} names no field of the class; it has only: {', '.join(rules)}"
         raise MergerDefinitionError(state_type, name, mend)
-    if rules[beside] is not highest:
-        mend = f"{rules[name].name} needs {beside} to be merged by highest, not {rules[beside].name}"
+    if rules[beside.field] is not beside.merged_by:
+        found = rules[beside.field].name
+        mend = f"{rules[name].name} needs {beside.field} to be merged by {beside.merged_by.name}, not {found}"
         raise MergerDefinitionError(state_type, name, mend)

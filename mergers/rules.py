@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any, Literal
 
 from mergers.annotations import bare, class_of
-from mergers.binding import Fold, Place, Rule, comparing
+from mergers.binding import Beside, Place, Rule, comparing
+from mergers.bound import Fold
 from mergers.errors import UnmergeableError
 from mergers.order import owned, rank
 
@@ -107,7 +108,8 @@ def latest(*, by: str | Callable[[Any], Any]) -> Rule:
                 tuple(value for _, value in pairs), f"{name} cannot compare them: {error}"
             ) from error
 
-    return Rule(name, lambda place: of_pair, beside=by)
+    within = "give a function of the value, as in latest(by=lambda value: value.at)"
+    return Rule(name, lambda place: of_pair, Beside(by, highest, within))
 
 
 def _said(when: Any) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from attrs import field, frozen
 from sagabus.codec import StateCodec
 from sagabus.errors import CodecError
 from sagabus.testing.laws.merge_trial import ANCESTOR
-from sagabus.testing.laws.merger_laws import examine
+from sagabus.testing.laws.merger_laws import Serial, examine
 from sagabus.testing.laws.refutation import Law, Refutation
 from sagabus.testing.laws.simpler import complexity, edited, edits, stored_tree, tree_of
 
@@ -70,8 +70,15 @@ class CounterExample:
 class Minimiser:
     """Looks for the smallest counter-examples to one law."""
 
-    def __init__(self, merger: Any, codec: StateCodec[Any], law: Law, reach: Reach = Reach.GIVEN) -> None:
-        self._merger, self._codec, self._law, self._reach = merger, codec, law, reach
+    def __init__(
+        self,
+        merger: Any,
+        codec: StateCodec[Any],
+        law: Law,
+        reach: Reach = Reach.GIVEN,
+        serial: Serial | None = None,
+    ) -> None:
+        self._merger, self._codec, self._law, self._reach, self._serial = merger, codec, law, reach, serial
         self._initial: Any = None
 
     def two_smallest(
@@ -129,7 +136,7 @@ class Minimiser:
             return None
         origin = None if ancestor is None else self._codec.decode(ancestor)
         states = [self._codec.decode(data) for data in siblings]
-        refutation = examine(self._merger, states, self._codec, ancestor=origin).refutation
+        refutation = examine(self._merger, states, self._codec, ancestor=origin, serial=self._serial).refutation
         if refutation is None or refutation.law is not self._law:
             return None
         return CounterExample(siblings, ancestor, refutation)

@@ -14,7 +14,7 @@ from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError
 from sagabus.testing.laws.counter_example import Minimiser, Reach
 from sagabus.testing.laws.merge_trial import ANCESTOR
-from sagabus.testing.laws.merger_laws import examine
+from sagabus.testing.laws.merger_laws import Serial, examine
 from sagabus.testing.laws.refutation import Law, Refutation
 from sagabus.testing.laws.siblings import forks_of, siblings_of
 
@@ -37,6 +37,7 @@ class Tried:
     Attributes:
         merger: the merger.
         codec: writes its states.
+        serial: what a binary merger must be equal to; None where nobody says.
         reach: where a smaller counter-example may be looked for.
         cases: the sets of siblings, as they are stored, in the order they were tried.
         refused: how many of them the merger had no value for.
@@ -46,6 +47,7 @@ class Tried:
 
     merger: Any
     codec: StateCodec[Any]
+    serial: Serial | None = None
     reach: Reach = Reach.GIVEN
     cases: dict[tuple[bytes, ...], Case] = field(factory=dict)
     refused: int = 0
@@ -55,7 +57,7 @@ class Tried:
     def fails(self, siblings: Sequence[Any], ancestor: Any | None = None) -> bool:
         """Try one set of siblings, and return whether they break a law."""
         key = self.key(siblings, ancestor)
-        verdict = examine(self.merger, siblings, self.codec, ancestor=ancestor)
+        verdict = examine(self.merger, siblings, self.codec, ancestor=ancestor, serial=self.serial)
         if verdict.refutation is not None:
             self.refutations[key] = verdict.refutation
         if key not in self.cases:
@@ -79,7 +81,7 @@ class Tried:
         others = [each for each in ordered if each.law is first.law and each is not first]
         drawn = {data for siblings, _ in self.cases.values() for data in siblings}
         ancestors = {ancestor for _, ancestor in self.cases.values() if ancestor is not None}
-        minimiser = Minimiser(self.merger, self.codec, first.law, self.reach)
+        minimiser = Minimiser(self.merger, self.codec, first.law, self.reach, self.serial)
         return minimiser.two_smallest([first, *others], drawn, ancestors)
 
     def is_second(self, siblings: Sequence[Any], ancestor: Any | None = None) -> bool:
@@ -87,7 +89,7 @@ class Tried:
         first, latest = next(iter(self.refutations.values())), self.refutations[self.key(siblings, ancestor)]
         if latest is first or latest.law is not first.law:
             return False
-        minimiser = Minimiser(self.merger, self.codec, first.law)
+        minimiser = Minimiser(self.merger, self.codec, first.law, serial=self.serial)
         example = minimiser.reduced(first)
         return example is None or minimiser.reduced(latest, example) is not None
 

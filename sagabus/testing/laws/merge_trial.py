@@ -66,6 +66,17 @@ class MergeTrial:
         call = f"merge({a.call}, {b.call}, {ancestor.call})"
         return self._call(call, (a, b, ancestor), as_list=False)
 
+    def replayed(self, serial: Any, changed: Term, ancestor: Term, onto: Term) -> Term:
+        """Return what *serial* makes of *onto*; refused where it has nothing for it."""
+        call = f"{changed.call} after {onto.call}"
+        leaves = {**changed.leaves, **ancestor.leaves, **onto.leaves}
+        try:
+            return Term(call, self._stored(serial(*map(self._decoded, (changed, ancestor, onto)))), leaves)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return Term(call, None, leaves, f"refused, {type(error).__name__}: {error}")
+
     def refutation(self, law: Law, *terms: Term) -> Refutation:
         """Return that *law* is broken, for *terms* should have been equal."""
         return self._refutation(law, terms, tuple(self._shown(term) for term in terms))

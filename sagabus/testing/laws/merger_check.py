@@ -16,7 +16,7 @@ from sagabus.saga import Saga
 from sagabus.testing.laws.counter_example import Reach
 from sagabus.testing.laws.merge_search import Tried, search_generated, search_given, simplest
 from sagabus.testing.laws.merge_trial import ANCESTOR, merger_name
-from sagabus.testing.laws.merger_laws import ANCESTRAL_LAWS, NARY_LAWS
+from sagabus.testing.laws.merger_laws import ANCESTRAL_LAWS, NARY_LAWS, Serial, serial_of
 from sagabus.testing.laws.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
 from sagabus.testing.laws.refutation import Law, Refutation, Result
 from sagabus.testing.laws.strategies import codec_of, is_strategy, stored_states, strategies
@@ -82,7 +82,13 @@ class _Subject:
 
 
 def check_merger(
-    merger: Any, states: Any = None, *, ancestors: Any = None, max_examples: int = 300, seed: int = 0
+    merger: Any,
+    states: Any = None,
+    *,
+    ancestors: Any = None,
+    serial: Serial | None = None,
+    max_examples: int = 300,
+    seed: int = 0,
 ) -> MergerCheck:
     """Try to refute that *merger* keeps the laws of merging, and return what it was tried on.
 
@@ -95,6 +101,11 @@ def check_merger(
             of the saga's state, or of the `state_type` that the merger names.
         ancestors: for `merge(a, b, ancestor)`: the ancestors as a sequence or, where states are drawn, a strategy. By
             default they are drawn as the states are, or each given state and that of a saga that has just begun.
+        serial: for `merge(a, b, ancestor)`: `serial(changed, ancestor, onto)` returns *onto* with what changed from
+            *ancestor* to *changed* made to it as well, as one message after the other would. The merged state must be
+            that of one of both orders. By default the merger's own method `replayed`, which those of `fieldwise` have;
+            without either, that law is not tried. States are tried as what they make of the ancestor: where a value
+            only grows, none that is below it.
         max_examples: how many sets of siblings are generated.
         seed: of the generated states, and of the sample.
 
@@ -107,7 +118,9 @@ def check_merger(
     subject = _subject(merger, states, enclosing_names(sys._getframe(1)))
     if ancestors is not None and not subject.ancestral:
         raise ConfigurationError(f"{merger_name(subject.merger)} takes siblings and no ancestor; leave ancestors= out")
-    tried = Tried(subject.merger, subject.codec)
+    if serial is not None and not subject.ancestral:
+        raise ConfigurationError(f"{merger_name(subject.merger)} takes siblings and no ancestor; leave serial= out")
+    tried = Tried(subject.merger, subject.codec, serial)
     if isinstance(states, Sequence):
         search_given(tried, states, _given_ancestors(subject, states, ancestors), seed)
     else:
@@ -118,6 +131,8 @@ def check_merger(
     if tried.refutations:
         raise MergerError(tried.smallest())
     laws: list[str] = list(ANCESTRAL_LAWS if subject.ancestral else NARY_LAWS)
+    if subject.ancestral and serial_of(subject.merger, serial) is not None:
+        laws.append(Law.SERIAL)
     skipped: dict[str, str] = {}
     if tried.refused == len(tried.cases):
         order = Law.SYMMETRIC if subject.ancestral else Law.COMMUTATIVE

@@ -47,7 +47,10 @@ ANCESTRAL_LAWS: Final = (
     Law.SYMMETRIC,
     Law.ONE_SIDED,
 )
-"""What `refute` tries of `merge(a, b, ancestor)`, in this order."""
+"""What `refute` tries of `merge(a, b, ancestor)`, in this order; then `Law.SERIAL`, where somebody says what is."""
+
+Serial: TypeAlias = Callable[[Any, Any, Any], Any]
+"""`serial(changed, ancestor, onto)`: *onto* with what changed from *ancestor* to *changed* made to it as well."""
 
 _Comparison: TypeAlias = tuple[Law, Term, Term]
 """A law, and two terms that it says are equal."""
@@ -67,7 +70,12 @@ class Verdict:
 
 
 def refute(
-    merger: Merger, siblings: Sequence[Any], codec: StateCodec[Any], *, ancestor: Any | None = None
+    merger: Merger,
+    siblings: Sequence[Any],
+    codec: StateCodec[Any],
+    *,
+    ancestor: Any | None = None,
+    serial: Serial | None = None,
 ) -> Refutation | None:
     """Return the first law that *merger* breaks on *siblings*; None where it keeps them all.
 
@@ -78,14 +86,22 @@ def refute(
         siblings: one or more; one stands for a state that meets its equal.
         ancestor: the state that the siblings come from. With it *merger* is called as `merge(a, b, ancestor)`, for
             every two siblings; without it as `merge(siblings)`.
+        serial: what the merger must be equal to, as `check_merger` has it.
 
     Raises:
         ConfigurationError: there are no siblings.
     """
-    return examine(merger, siblings, codec, ancestor=ancestor).refutation
+    return examine(merger, siblings, codec, ancestor=ancestor, serial=serial).refutation
 
 
-def examine(merger: Merger, siblings: Sequence[Any], codec: StateCodec[Any], *, ancestor: Any | None = None) -> Verdict:
+def examine(
+    merger: Merger,
+    siblings: Sequence[Any],
+    codec: StateCodec[Any],
+    *,
+    ancestor: Any | None = None,
+    serial: Serial | None = None,
+) -> Verdict:
     """Return what trying the laws came to, as `refute` does, and whether the merger refused the siblings."""
     if not siblings:
         raise ConfigurationError("there are no siblings to merge; give one or more states")
@@ -98,7 +114,10 @@ def examine(merger: Merger, siblings: Sequence[Any], codec: StateCodec[Any], *, 
         sets = [lambda: _nary(trial, terms)]
     else:
         origin = trial.term(ANCESTOR, ancestor)
-        sets = [partial(_ancestral, trial, a, b, origin) for a, b in itertools.combinations(terms, 2)]
+        serial = serial_of(merger, serial)
+        if serial is not None:
+            terms = [_descended(trial, serial, term, origin) for term in terms]
+        sets = [partial(_ancestral, trial, serial, a, b, origin) for a, b in itertools.combinations(terms, 2)]
     refused = True
     try:
         for compare in sets:
@@ -109,6 +128,17 @@ def examine(merger: Merger, siblings: Sequence[Any], codec: StateCodec[Any], *, 
     except BrokenCallError as broken:
         return Verdict(broken.refutation)
     return Verdict(refused=refused)
+
+
+def serial_of(merger: Merger, serial: Serial | None) -> Serial | None:
+    """Return what says how changes follow each other: what was given, or what the merger says itself, if it does."""
+    return serial if serial is not None else getattr(merger, "replayed", None)
+
+
+def _descended(trial: MergeTrial, serial: Serial, term: Term, ancestor: Term) -> Term:
+    """Return what messages can have made of *ancestor* that come to *term*: where values only grow, not any state."""
+    made = trial.replayed(serial, term, ancestor, ancestor)
+    return term if made.state is None else Term(term.call, made.state, {term.call: made.state})
 
 
 def _unsteady(compare: Callable[[], Iterator[_Comparison]]) -> _Comparison | None:
@@ -148,7 +178,7 @@ def _nary(trial: MergeTrial, terms: Sequence[Term]) -> Iterator[_Comparison]:
         yield Law.ABSORBING, whole, merge(whole, term)
 
 
-def _ancestral(trial: MergeTrial, a: Term, b: Term, ancestor: Term) -> Iterator[_Comparison]:
+def _ancestral(trial: MergeTrial, serial: Serial | None, a: Term, b: Term, ancestor: Term) -> Iterator[_Comparison]:
     merge = trial.merge_from
     both = merge(a, b, ancestor)
     yield Law.DETERMINISTIC, both, merge(a, b, ancestor)
@@ -158,6 +188,9 @@ def _ancestral(trial: MergeTrial, a: Term, b: Term, ancestor: Term) -> Iterator[
     for changed in (a, b):
         yield Law.ONE_SIDED, merge(changed, ancestor, ancestor), changed
         yield Law.ONE_SIDED, merge(ancestor, changed, ancestor), changed
+    if serial is not None:
+        orders = [trial.replayed(serial, after, ancestor, before) for before, after in ((a, b), (b, a))]
+        yield Law.SERIAL, both, next((order for order in orders if order.state == both.state), orders[0])
 
 
 def _orders(terms: Sequence[Term]) -> Iterator[Sequence[Term]]:

@@ -21,6 +21,7 @@ class Law(enum.StrEnum):
     ABSORBING = "absorbing"
     SYMMETRIC = "symmetric"
     ONE_SIDED = "one-sided"
+    SERIAL = "serial"
     ACROSS_PROCESSES = "deterministic-across-processes"
 
 
@@ -68,6 +69,11 @@ _EXPLAINED: Final = {
     Law.ONE_SIDED: (
         "loses or invents something where only one side changed since the ancestor",
         "Apply what each side changed to the ancestor: for a counter a + b - ancestor.",
+    ),
+    Law.SERIAL: (
+        "gives what handling the messages in no order gives",
+        "Make the change of one side to the other side, the one that sorts first: for a list keep what both kept, then "
+        "what the one added, then what the other added.",
     ),
     Law.ACROSS_PROCESSES: ("gives another result in another process", _PROCESS_MEND),
 }
