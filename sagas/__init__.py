@@ -14,8 +14,10 @@ from sagas.itinerary import (
     StepDone,
     StepFailed,
 )
+from sagas.quorum import DECLINED, Quorum, QuorumDeadline, QuorumMissed, QuorumState, UnknownMemberError
 
 __all__ = [
+    "DECLINED",
     "Itinerary",
     "ItineraryCompleted",
     "ItineraryError",
@@ -24,8 +26,13 @@ __all__ = [
     "ItineraryStuck",
     "ItineraryUndone",
     "LateUndoFailed",
+    "Quorum",
+    "QuorumDeadline",
+    "QuorumMissed",
+    "QuorumState",
     "Slip",
     "Step",
     "StepDone",
     "StepFailed",
+    "UnknownMemberError",
 ]
