@@ -35,6 +35,17 @@ class Change:
     what: str = ""
 
 
+@message("trips.begin-alone")
+class BeginAlone:
+    key: str
+
+
+@message("trips.change-alone")
+class ChangeAlone:
+    key: str
+    what: str = ""
+
+
 @message("trips.tick")
 class Tick:
     pass
@@ -94,6 +105,17 @@ class Busy(Saga[Notes], key="key", merger=union):
 
     def on_late(self, m: Any) -> None:
         self.send(Work(self.id), to="work")
+
+
+class Alone(Saga[Notes], key="key", exclusive=True):
+    @starts
+    def began(self, m: BeginAlone) -> None: ...
+
+    @handles
+    def changed(self, m: ChangeAlone) -> None:
+        if m.what == "fail":
+            raise ValueError
+        self.state.notes.add(m.what)
 
 
 QUIET_S = 0.01
@@ -180,7 +202,7 @@ def stage(valkey_url: str, namespace: str) -> Iterator[Callable[[str], Stage]]:
         counting(valkey_url) as (url, counter),
         Bus(store=url, transport=url, namespace=namespace, claim_s=600.0) as bus,
     ):
-        bus.endpoint("busy", Busy, retry=RetryPolicy(max_attempts=2), batch=64)
+        bus.endpoint("busy", Busy, Alone, retry=RetryPolicy(max_attempts=2), batch=64)
         work = bus.endpoint("work", batch=64, concurrency=64)
         bus.endpoint("ears").consumer(Happened)(lambda m: None)
 
@@ -205,6 +227,7 @@ def stage(valkey_url: str, namespace: str) -> Iterator[Callable[[str], Stage]]:
             for _ in range(2):
                 bus.send(Begin("warm") if endpoint == "busy" else Work("warm"), to=endpoint)
                 bus.send(Change("warm", "send"), to="busy")
+                bus.send(BeginAlone("warm"), to="busy")
                 for _ in range(3):
                     lane.turn(lane.turn([], 0.0), 0.0)
             return made
@@ -264,6 +287,28 @@ def test_single_message_costs_no_more_than_a_batch(stage: Callable[[str], Stage]
     for change in (Begin("k"), Change("k", "send"), Change("k", "defer"), Change("k", "complete"), Change("k", "late")):
         made.bus.send(change, to="busy")
         assert made.turn() == (1, 3, 3), change
+
+
+def test_message_for_an_exclusive_saga_costs_no_more(stage: Callable[[str], Stage]) -> None:
+    """The lease is granted with the load and given back with the commit."""
+    made = stage("busy")
+    for change in (BeginAlone("k"), ChangeAlone("k", "a"), ChangeAlone("k", "b")):
+        made.bus.send(change, to="busy")
+        assert made.turn() == (1, 3, 3), change
+
+
+def test_batch_for_exclusive_sagas_costs_a_load_and_a_commit_for_the_longest_of_them(
+    stage: Callable[[str], Stage],
+) -> None:
+    """One message at a time, all sagas at once; where the last one fails, giving back its lease costs one more."""
+    made = stage("busy")
+    keys = [f"k{n}" for n in range(8)]
+    made.bus.send_many([BeginAlone(key) for key in keys], to="busy")
+    assert made.turn() == (8, 3, 3)
+    made.bus.send_many([ChangeAlone(key, str(n)) for n in range(4) for key in keys], to="busy")
+    assert made.turn() == (32, 9, 9)
+    made.bus.send_many([ChangeAlone("k0", "fail")], to="busy")
+    assert made.turn() == (1, 3, 3)
 
 
 def test_failing_message_costs_no_more(stage: Callable[[str], Stage]) -> None:
