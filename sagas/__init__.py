@@ -14,10 +14,9 @@ from sagas.itinerary import (
     StepDone,
     StepFailed,
 )
-from sagas.quorum import DECLINED, Quorum, QuorumDeadline, QuorumMissed, QuorumState, UnknownMemberError
+from sagas.once import Once, OnceRecord, OnceStatus, once
 
 __all__ = [
-    "DECLINED",
     "Itinerary",
     "ItineraryCompleted",
     "ItineraryError",
@@ -26,13 +25,12 @@ __all__ = [
     "ItineraryStuck",
     "ItineraryUndone",
     "LateUndoFailed",
-    "Quorum",
-    "QuorumDeadline",
-    "QuorumMissed",
-    "QuorumState",
+    "Once",
+    "OnceRecord",
+    "OnceStatus",
     "Slip",
     "Step",
     "StepDone",
     "StepFailed",
-    "UnknownMemberError",
+    "once",
 ]
