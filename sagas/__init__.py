@@ -1,5 +1,6 @@
 """Ready-made sagas, each written on the kernel's public API alone."""
 
+from sagas.approval import Approval, Level
 from sagas.itinerary import (
     Itinerary,
     ItineraryCompleted,
@@ -15,8 +16,23 @@ from sagas.itinerary import (
     StepFailed,
 )
 from sagas.once import Once, OnceRecord, OnceStatus, once
+from sagas.quorum import DECLINED, Quorum, QuorumDeadline, QuorumMissed, QuorumState, UnknownMemberError
+from sagas.transfer import (
+    Account,
+    Coin,
+    MoneyTransferred,
+    Transfer,
+    TransferMoney,
+    TransferRefused,
+    audit_bank,
+    open_bank,
+)
 
 __all__ = [
+    "DECLINED",
+    "Account",
+    "Approval",
+    "Coin",
     "Itinerary",
     "ItineraryCompleted",
     "ItineraryError",
@@ -25,12 +41,24 @@ __all__ = [
     "ItineraryStuck",
     "ItineraryUndone",
     "LateUndoFailed",
+    "Level",
+    "MoneyTransferred",
     "Once",
     "OnceRecord",
     "OnceStatus",
+    "Quorum",
+    "QuorumDeadline",
+    "QuorumMissed",
+    "QuorumState",
     "Slip",
     "Step",
     "StepDone",
     "StepFailed",
+    "Transfer",
+    "TransferMoney",
+    "TransferRefused",
+    "UnknownMemberError",
+    "audit_bank",
     "once",
+    "open_bank",
 ]
