@@ -130,6 +130,8 @@ def explore(
     resends: int = 0,
     timeouts: bool = True,
     rollbacks: int = 0,
+    crashes: int = 0,
+    documents: Mapping[Any, Any] | None = None,
     outcomes: Iterable[Any] | None = None,
     outcome: Callable[[Moment], Hashable] | None = None,
     always: Sequence[Invariant] = (),
@@ -155,10 +157,14 @@ def explore(
         start, messages: in the queues from the beginning. One without a key goes to the saga that *start* began.
         workers: how many may hold one saga at once.
         batch: the most messages that one load takes: 1 or 2.
-        duplicates: how many deliveries happen once more, with the same message id.
+        duplicates: how many deliveries happen once more, with the same message id; also to consumers at work on
+            documents, and then perhaps at the same time.
         resends: how many messages come again under a new id.
         timeouts: whether a timer may fire at any time from when it is set, or never.
         rollbacks: how often the store fails over and loses the last commit of a saga.
+        crashes: how often a worker dies with a consumer at work on documents, whose message is delivered again.
+        documents: for consumers of a `Bus` that use `context.documents`: name or `DocumentKey` -> the value that is
+            there at the beginning. Each operation is a step then; they must depend on nothing else. Nothing expires.
         outcomes: the outcomes that are allowed. Without it, every schedule must end as it would without a race.
         outcome: what a final moment amounts to; by default the decisions released.
         always: invariants that hold after every commit: return False, or raise AssertionError, where they do not.
@@ -218,6 +224,8 @@ def inquiry_of(
     resends: int = 0,
     timeouts: bool = True,
     rollbacks: int = 0,
+    crashes: int = 0,
+    documents: Mapping[Any, Any] | None = None,
     outcomes: Iterable[Any] | None = None,
     outcome: Callable[[Moment], Hashable] | None = None,
     always: Sequence[Invariant] = (),
@@ -232,8 +240,10 @@ def inquiry_of(
     Raises:
         ConfigurationError: as `explore`.
     """
-    if workers < 1 or min(duplicates, resends, rollbacks) < 0:
-        raise ConfigurationError("workers is at least 1; duplicates, resends and rollbacks are at least 0")
+    if workers < 1 or min(duplicates, resends, rollbacks, crashes) < 0:
+        raise ConfigurationError("workers is at least 1; duplicates, resends, rollbacks and crashes are at least 0")
+    if crashes and documents is None:
+        raise ConfigurationError("crashes are between operations on documents; give documents={...}, or {} for none")
     if batch not in (1, 2):
         raise ConfigurationError(f"batch={batch} is not explored: a load takes one message or two; say 1 or 2")
     allowed = None if outcomes is None else _allowed(tuple(outcomes), by_decisions=outcome is None)
@@ -241,9 +251,10 @@ def inquiry_of(
         Scene.of(subject),
         tuple(start),
         tuple(messages),
-        Settings(workers, batch, Budget(duplicates, resends, rollbacks), timeouts, serial_merges),
+        Settings(workers, batch, Budget(duplicates, resends, rollbacks, crashes), timeouts, serial_merges),
         Expectations(tuple(always), tuple(finally_), outcome, allowed, must_end, dead_letters, timeouts),
         merger_laws=merger_laws,
+        documents=None if documents is None else tuple(documents.items()),
     )
 
 

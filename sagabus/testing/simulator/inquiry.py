@@ -7,9 +7,12 @@ from typing import Any, Final, TypeVar
 
 from attrs import evolve, field, frozen
 
+from sagabus.documents.documents import Documents, Key
+from sagabus.documents.write import DocumentStore
 from sagabus.envelope import SagaKey
 from sagabus.store.memory import apply_commit
 from sagabus.testing.session import Progress
+from sagabus.testing.simulator.errands import Errands
 from sagabus.testing.simulator.examiner import Examiner
 from sagabus.testing.simulator.mail import Mail
 from sagabus.testing.simulator.purity import ClockMattersError
@@ -19,6 +22,7 @@ from sagabus.testing.simulator.scene import Scene
 from sagabus.testing.simulator.schedule import LeavesOut, Schedule
 from sagabus.testing.simulator.search import Found, Search
 from sagabus.testing.simulator.serial import SerialOrders
+from sagabus.testing.simulator.shelves import ShelfStore
 from sagabus.testing.simulator.stage import Stage
 from sagabus.testing.simulator.telling import Teller, Told, step_of
 from sagabus.testing.simulator.verdict import Expectations, Judge
@@ -50,6 +54,7 @@ class Inquiry:
         clocked: whether it is known that time matters.
         examined: whether runs are examined for purity, and mergers for their laws.
         merger_laws: whether mergers are.
+        documents: what stands under which key at the beginning; None where consumers have no documents.
     """
 
     scene: Scene
@@ -62,6 +67,7 @@ class Inquiry:
     clocked: bool = False
     examined: bool = True
     merger_laws: bool = True
+    documents: tuple[tuple[Key, Any], ...] | None = None
     _ready: list[_Ready] = field(factory=list, init=False)
 
     # -- asking --------------------------------------------------------------------------------------------------
@@ -105,7 +111,9 @@ class Inquiry:
     def tell(self, events: Sequence[Event]) -> Told:
         """Return a schedule in words, having played it on a real store in memory."""
         ready = self.ready()
-        told = Teller(ready.worlds, self.scene, Stage.of(self.scene)).tell(ready.opening, events)
+        stage = Stage.of(self.scene)
+        self._lay_out(stage.store.documents)
+        told = Teller(ready.worlds, self.scene, stage).tell(ready.opening, events)
         return evolve(told, schedule=(LeavesOut(self.left_out), *told.schedule)) if self.left_out else told
 
     def without(self, *names: str) -> Inquiry:
@@ -136,8 +144,9 @@ class Inquiry:
     def _prepare(self) -> _Ready:
         settings, scene = self.settings, self.scene
         inputs = scene.inputs(self.start, self.messages, self.left_out)
-        exact = bool(settings.budget.duplicates or settings.budget.rollbacks)
-        mail = Mail(scene, exact=exact, clocked=self.clocked)
+        errands = None if self.documents is None else Errands(scene)
+        exact = bool(settings.budget.duplicates or settings.budget.rollbacks) or errands is not None
+        mail = Mail(scene, exact=exact, clocked=self.clocked, errands=errands)
 
         def table(key: SagaKey) -> SagaTables:
             definition = scene.definitions[key.name]
@@ -155,7 +164,10 @@ class Inquiry:
             )
 
         worlds = Worlds(mail, settings, table, SerialOrders().check)
-        opening = worlds.opening(inputs)
+        shelf = ShelfStore(errands.shelves) if errands is not None else None
+        if shelf is not None:
+            self._lay_out(shelf)
+        opening = worlds.opening(inputs, shelf.number if shelf is not None else 0)
         first = next((key for given in inputs if given.starts for key in given.keys), None)
         if first is None and worlds.tables:
             first = worlds.tables[0].key
@@ -164,6 +176,11 @@ class Inquiry:
         if self.expectations.outcomes is None:
             judge.baseline.extend(_plain_outcome(ready))
         return ready
+
+    def _lay_out(self, store: DocumentStore) -> None:
+        """Write the documents that there are at the beginning."""
+        for key, value in self.documents or ():
+            Documents(lambda: store).create(key, value)
 
     def _follow(self, schedule: Schedule, finish: bool) -> Found:
         ready = self.ready()

@@ -14,9 +14,12 @@ from typing import Any, Final
 import msgspec
 from attrs import frozen
 
+from sagabus.consumer import Consumer
 from sagabus.envelope import Envelope, Incoming, SagaKey
+from sagabus.errors import ConfigurationError
 from sagabus.messages import MERGE
 from sagabus.outgoing import Outgoing
+from sagabus.testing.simulator.errands import Ends, Errands, Raises, run
 from sagabus.testing.simulator.scene import START_MS, Input, Scene, envelope_of
 
 MERGE_ID: Final = "MergeSagaState"
@@ -97,10 +100,12 @@ class Sent:
     Attributes:
         items: saga and sketch of each message that a saga of the scene gets.
         left: the sketches that nobody in the scene takes.
+        errands: those of consumers that ask for documents before they answer.
     """
 
     items: tuple[tuple[SagaKey, Sketch], ...] = ()
     left: tuple[Sketch, ...] = ()
+    errands: tuple[int, ...] = ()
 
 
 class Mail:
@@ -110,10 +115,11 @@ class Mail:
         scene: who takes part.
         exact: whether messages keep their derived ids.
         clocked: whether it matters when a timer is due, and not only how long after it was set.
+        errands: the consumers at work on documents; None where there are no documents.
     """
 
-    def __init__(self, scene: Scene, *, exact: bool, clocked: bool) -> None:
-        self.scene, self.exact, self.clocked = scene, exact, clocked
+    def __init__(self, scene: Scene, *, exact: bool, clocked: bool, errands: Errands | None = None) -> None:
+        self.scene, self.exact, self.clocked, self.errands = scene, exact, clocked, errands
         self.has_timers = False
         self.sketches: list[Sketch] = []
         self.items: list[Item] = []
@@ -207,7 +213,9 @@ class Mail:
     # -- deliveries ----------------------------------------------------------------------------------------------
 
     def send(self, sketch: Sketch) -> Sent:
-        """Return who gets what *sketch* says. Consumers answer at once: it is their answers that may take their time.
+        """Return who gets what *sketch* says.
+
+        Consumers that ask for no documents answer at once: it is their answers that may take their time.
 
         Raises:
             Exception: whatever a consumer raises.
@@ -222,9 +230,12 @@ class Mail:
         sent = Sent()
         for endpoint, consumer in self.scene.consumers:
             if consumer.kind.name == envelope.type:
-                for answer in self.scene.consume(endpoint, consumer, envelope, START_MS):
-                    sent = _both(sent, self._send(self.sketch(answer, START_MS), 0))
+                sent = _both(sent, self._consumed(endpoint, consumer, envelope, 0))
         return sent
+
+    def sent(self, outgoing: Sequence[Outgoing]) -> tuple[Sketch, ...]:
+        """Return what the messages of a consumer say."""
+        return tuple(self.sketch(message, START_MS) for message in outgoing)
 
     def _send(self, sketch: Sketch, depth: int) -> Sent:
         if depth > _DEEPEST:
@@ -235,13 +246,29 @@ class Mail:
             return Sent(left=(sketch,))
         sent = Sent(tuple((key, sketch) for key in keys))
         for endpoint, consumer in consumers:
-            for answer in self.scene.consume(endpoint, consumer, sketch.envelope, START_MS):
-                sent = _both(sent, self._send(self.sketch(answer, START_MS), depth + 1))
+            sent = _both(sent, self._consumed(endpoint, consumer, sketch.envelope, depth + 1))
+        return sent
+
+    def _consumed(self, endpoint: str, consumer: Consumer, envelope: Envelope, depth: int) -> Sent:
+        """Return who gets what a consumer sends at once, or its errand where it asks for documents first."""
+        turn = run(self.scene, endpoint, consumer, envelope)
+        if isinstance(turn, Raises):
+            raise turn.error
+        if not isinstance(turn, Ends):
+            if self.errands is None:
+                raise ConfigurationError(
+                    f"consumer {consumer.name} uses documents; say which there are at the beginning, "
+                    f"documents={{KEY: VALUE}}, or documents={{}} for none"
+                )
+            return Sent(errands=(self.errands.begin(endpoint, consumer, envelope),))
+        sent = Sent()
+        for sketch in self.sent(turn.outgoing):
+            sent = _both(sent, self._send(sketch, depth))
         return sent
 
 
 def _both(a: Sent, b: Sent) -> Sent:
-    return Sent(a.items + b.items, a.left + b.left)
+    return Sent(a.items + b.items, a.left + b.left, a.errands + b.errands)
 
 
 def _says(envelope: Envelope) -> tuple[Any, ...]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from attrs import evolve, field, frozen
 
 from sagabus.commit import Lifecycle
 from sagabus.definition import definition_of
+from sagabus.documents.document import Document
+from sagabus.documents.documents import Documents, Key
+from sagabus.documents.key import DocumentKey
+from sagabus.documents.write import DocumentStore
 from sagabus.envelope import SagaKey
 from sagabus.errors import HandlerMisuseError
 from sagabus.messages import type_of
+from sagabus.testing.simulator.shelves import ShelfStore
 from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import World
 from sagabus.testing.simulator.worlds import Worlds
+
+T = TypeVar("T")
 
 
 class Messages(tuple[Any, ...]):
@@ -56,6 +63,7 @@ class Moment:
         sent: what the facts so far have released to where nobody in the exploration listens.
         released: all that left so far, wherever it went: with facts, with decisions, and from consumers to outside.
         dead: at the end: the messages that would be dead-lettered, each with the reason.
+        documents: the documents, where the exploration has some; `load` and `document_keys` look at them.
     """
 
     key: SagaKey | None
@@ -65,6 +73,7 @@ class Moment:
     sent: Messages
     released: Messages
     dead: tuple[tuple[Any, str], ...] = ()
+    documents: DocumentStore | None = field(default=None, repr=False, eq=False)
     _others: Mapping[SagaKey, tuple[tuple[Any, ...], bool]] = field(factory=dict, repr=False, eq=False)
 
     @property
@@ -90,6 +99,26 @@ class Moment:
     def keys(self) -> tuple[SagaKey, ...]:
         """Return all sagas that a message was sent to so far."""
         return tuple(self._others)
+
+    @property
+    def document_keys(self) -> tuple[DocumentKey, ...]:
+        """Return the keys of all documents that there are, sorted."""
+        return tuple(self._documents().keys())
+
+    def load(self, key: Key, kind: type[T]) -> Document[T]:
+        """Return a document as it is at this moment; *key* is a name, or the key of one in a group.
+
+        Raises:
+            HandlerMisuseError: the exploration has no documents.
+            CorruptDocumentError: it cannot be read as a *kind*.
+        """
+        store = self._documents()
+        return Documents(lambda: store).load(key, kind)
+
+    def _documents(self) -> DocumentStore:
+        if self.documents is None:
+            raise HandlerMisuseError("this exploration has no documents; give explore(..., documents={...})")
+        return self.documents
 
     def saga(self, which: str | type | SagaKey, id: str | None = None) -> Moment:
         """Return this moment as seen by another saga: its key, `NAME/ID`, or its class or name and perhaps its id.
@@ -128,5 +157,6 @@ def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[t
         Messages(sketches[number].message for number in facts),
         Messages(sketches[number].message for number in (*facts, *decisions, *inside)),
         dead,
+        None if worlds.mail.errands is None else ShelfStore(worlds.errands.shelves, world.shelf),
         others,
     )

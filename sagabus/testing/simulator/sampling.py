@@ -18,7 +18,7 @@ from sagabus.testing.session import Progress
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.search import Ending, Found
 from sagabus.testing.simulator.verdict import Judge
-from sagabus.testing.simulator.world import Commit, Event, Load, World, may_end
+from sagabus.testing.simulator.world import Commit, Event, Load, Operate, World, may_end
 from sagabus.testing.simulator.worlds import Worlds
 
 MAX_STEPS: Final = 5_000
@@ -135,10 +135,12 @@ def _pct(worlds: Worlds, chance: random.Random, depth: int, length: int) -> Choo
 
 
 def _task(worlds: Worlds, event: Event) -> Any:
-    """Return what a step belongs to: a load and its commit to each other, a failover to itself."""
+    """Return what a step belongs to: a load and its commit to each other, a consumer's operations likewise."""
     if isinstance(event, Load):
         return event.cell, event.items, event.kept, event.resent
     if isinstance(event, Commit):
         table = worlds.tables[event.cell]
         return event.cell, table.holds[event.hold].run
+    if isinstance(event, Operate):
+        return worlds.errands[event.errand].fresh
     return event

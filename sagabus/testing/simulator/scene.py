@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
 from sagabus.bus import Bus
-from sagabus.consumer import Consumer, Context
+from sagabus.consumer import Consumer
 from sagabus.definition import DAY_S, SagaDefinition, definition_of
-from sagabus.documents.documents import Documents
-from sagabus.documents.write import DocumentStore
 from sagabus.envelope import MAX_BYTES, Envelope, Incoming, SagaKey, decode, wrap
 from sagabus.errors import ConfigurationError
 from sagabus.messages import MERGE, type_of
@@ -75,14 +72,14 @@ class Scene:
         """Return the scene of a saga class, of several, or of a bus.
 
         Raises:
-            ConfigurationError: there is no saga in it, or two of one name.
+            ConfigurationError: there is neither saga nor consumer in it, or two sagas of one name.
             DefinitionError: a class is no saga.
         """
         if isinstance(subject, Bus):
             endpoints = subject.endpoints.values()
             definitions = [d for endpoint in endpoints for d in endpoint.sagas]
-            if not definitions:
-                raise ConfigurationError("the bus has no saga to explore; give one to bus.endpoint")
+            if not definitions and not any(endpoint.consumers for endpoint in endpoints):
+                raise ConfigurationError("the bus has no saga to explore and no consumer; give one to bus.endpoint")
             return cls(
                 {d.name: _kept_short(d) for d in definitions},
                 tuple((endpoint.name, consumer) for endpoint in endpoints for consumer in endpoint.consumers),
@@ -150,7 +147,8 @@ class Scene:
         name = type(message).__qualname__
         if any(type_of(message).name in definition.handlers for definition in self.definitions.values()):
             return f"{name} names no saga: it has no key field, so give the start message in start=[...]"
-        return f"{name} is handled by none of {', '.join(self.definitions)}; explore the saga that handles it too"
+        known = ", ".join(self.definitions) or "the consumers"
+        return f"{name} is handled by none of {known}; explore the saga that handles it too"
 
     # -- where messages go ---------------------------------------------------------------------------------------
 
@@ -190,18 +188,6 @@ class Scene:
             return SagaKey.parse(envelope.saga)
         saga_id = definition.locate(Incoming(envelope))
         return None if saga_id is None else SagaKey(definition.name, saga_id)
-
-    def consume(self, endpoint: str, consumer: Consumer, envelope: Envelope, now_ms: int) -> tuple[Outgoing, ...]:
-        """Return what a consumer sends for a message; whatever it raises is raised."""
-        context = Context(endpoint, envelope, now_ms, Documents(_no_documents))
-        answer = consumer.call(Incoming(envelope), context)
-        if consumer.is_async:
-            asyncio.run(answer)
-        return context.outgoing(consumer.name, self.routes, now_ms, self.max_bytes)
-
-
-def _no_documents() -> DocumentStore:
-    raise ConfigurationError("an exploration has no documents; explore the saga without the consumer that needs them")
 
 
 def envelope_of(outgoing: Outgoing) -> Envelope:

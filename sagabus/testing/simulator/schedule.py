@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+import attrs
 from attrs import frozen
 
 from sagabus.envelope import SagaKey
@@ -60,13 +61,44 @@ class RollsBack:
 
 
 @frozen
+class Operates:
+    """A consumer performs its next operation on documents, or ends.
+
+    Attributes:
+        endpoint, consumer: which.
+        message: the id of what it handles.
+        done: how many operations it has performed before.
+        which: tells apart those that are as far but have been answered otherwise.
+        kept: whether its message is delivered once more, too.
+    """
+
+    endpoint: str
+    consumer: str
+    message: str
+    done: int
+    which: int = 0
+    kept: bool = False
+
+
+@frozen
+class Crashes:
+    """The worker of a consumer dies; attributes as of `Operates`."""
+
+    endpoint: str
+    consumer: str
+    message: str
+    done: int
+    which: int = 0
+
+
+@frozen
 class LeavesOut:
     """Not a step: what follows happens without these of the given messages. Only at the beginning."""
 
     messages: tuple[str, ...]
 
 
-Step = Loads | Commits | RollsBack | LeavesOut
+Step = Loads | Commits | RollsBack | Operates | Crashes | LeavesOut
 Schedule = tuple[Step, ...]
 
 
@@ -100,6 +132,10 @@ def _plain(step: Step) -> list[Any]:
             return ["C", str(saga), list(messages), which]
         case RollsBack(saga):
             return ["R", str(saga)]
+        case Operates():
+            return ["O", *attrs.astuple(step)]
+        case Crashes():
+            return ["X", *attrs.astuple(step)]
         case LeavesOut(messages):
             return ["-", list(messages)]
 
@@ -107,6 +143,10 @@ def _plain(step: Step) -> list[Any]:
 def _step(plain: list[Any]) -> Step:
     if plain[0] == "-":
         return LeavesOut(tuple(map(str, plain[1])))
+    if plain[0] in ("O", "X"):
+        endpoint, consumer, message, done, which, *kept = plain[1:]
+        where = str(endpoint), str(consumer), str(message), int(done), int(which)
+        return Operates(*where, bool(*kept)) if plain[0] == "O" else Crashes(*where)
     kind, saga = plain[0], SagaKey.parse(plain[1])
     if kind == "L":
         return Loads(saga, tuple(plain[2]), int(plain[3]), int(plain[4]))

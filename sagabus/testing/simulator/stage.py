@@ -17,6 +17,7 @@ from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.outgoing import Outgoing, posted_merge
 from sagabus.store.memory import MemoryStore, Record
 from sagabus.store.protocol import Bookkeeping, Store
+from sagabus.testing.simulator.errands import Ends, run
 from sagabus.testing.simulator.scene import START_MS, Scene, envelope_of
 
 
@@ -130,12 +131,16 @@ class Stage:
 
 
 def deliveries(scene: Scene, outgoing: Outgoing) -> list[tuple[SagaKey, Envelope]]:
-    """Return what reaches sagas of one message that left, consumers' answers included, in order."""
+    """Return what reaches sagas of one message that left, in order.
+
+    The answers of consumers that ask for no documents are included.
+    """
     envelope = envelope_of(outgoing)
     keys, consumers = scene.recipients(outgoing, envelope)
     found = [(key, envelope) for key in keys]
     for endpoint, consumer in consumers:
-        for answer in scene.consume(endpoint, consumer, envelope, START_MS):
+        turn = run(scene, endpoint, consumer, envelope)
+        for answer in turn.outgoing if isinstance(turn, Ends) else ():
             found += deliveries(scene, answer)
     return found
 

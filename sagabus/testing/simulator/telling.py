@@ -12,13 +12,15 @@ from sagabus.commit import HistoryEntry, Lifecycle, Outcome
 from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.messages import MERGE
 from sagabus.outgoing import Outgoing, OutgoingKind
+from sagabus.testing.simulator.desks import DeskError, Desks
+from sagabus.testing.simulator.errands import Errand
 from sagabus.testing.simulator.mail import Sketch
 from sagabus.testing.simulator.sagas import Fault
 from sagabus.testing.simulator.scene import START_MS, Scene, envelope_of
-from sagabus.testing.simulator.schedule import Commits, Loads, RollsBack, Schedule, Step
+from sagabus.testing.simulator.schedule import Commits, Crashes, Loads, Operates, RollsBack, Schedule, Step
 from sagabus.testing.simulator.stage import Committed, Held, Stage, deliveries, renamed
 from sagabus.testing.simulator.wording import say
-from sagabus.testing.simulator.world import Commit, Event, Load, World
+from sagabus.testing.simulator.world import Commit, Crash, Event, Load, Operate, RollBack, World
 from sagabus.testing.simulator.worlds import Worlds
 
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -78,6 +80,7 @@ class Teller:
     _at_work: list[_InHand] = field(factory=list)
     _lines: list[str] = field(factory=list)
     _committed: list[Committed] = field(factory=list)
+    _consumers: Desks | None = None
 
     def tell(self, opening: World, events: Sequence[Event]) -> Told:
         """Return *events*, a schedule that begins with *opening*, in words.
@@ -91,12 +94,17 @@ class Teller:
             self.stage.clock.now_ms = START_MS + (
                 after.clock_ms if self.worlds.mail.clocked and isinstance(after, World) else number
             )
-            if isinstance(event, Load):
-                self._load(world, event)
-            elif isinstance(event, Commit):
-                self._commit(world, event, after)
-            else:
-                self._roll_back(world, event.cell)
+            match event:
+                case Load():
+                    self._load(world, event)
+                case Commit():
+                    self._commit(world, event, after)
+                case RollBack(cell):
+                    self._roll_back(world, cell)
+                case Operate(errand, kept):
+                    self._operate(world, errand, kept)
+                case Crash(errand):
+                    self._lines.append(self._desks().crash(errand))
             if isinstance(after, Fault):
                 break
             world = after
@@ -158,13 +166,27 @@ class Teller:
         names = " and ".join(say(self.worlds.mail.items[number].sketch.message) for number in lost.items)
         self._lines.append(f"the store fails over and loses the last commit of {table.key}; {names} comes again")
 
+    def _operate(self, world: World, errand: int, kept: bool) -> None:
+        try:
+            ends = not world.budget.crashes
+            played = self._desks().operate(errand, world.shelf, ends_at_once=ends, kept=kept)
+        except DeskError as error:
+            raise SimulatorError(len(self._lines) + 1, error.found, error.played) from error
+        sends = f", and sends {_sent(played.ended)}" if played.ended else ""
+        self._lines.append(f"{played.line}{sends}")
+
+    def _desks(self) -> Desks:
+        if self._consumers is None:
+            self._consumers = Desks(self.scene, self.worlds.errands, self.stage.store.documents)
+        return self._consumers
+
     # -- which message is which ----------------------------------------------------------------------------------
 
     def _envelope(self, number: int) -> Envelope:
         found = self._bound.get(number)
         if found is None:
             item = self.worlds.mail.items[number]
-            if item.given:
+            if item.given or item.nth == 0:  # the latter from a consumer at work on documents, whose ids are exact
                 found = item.incoming.envelope
             else:
                 # A twin: the same body as one that came before.
@@ -263,6 +285,8 @@ def write_down(worlds: Worlds, opening: World, events: Sequence[Event]) -> Sched
 
 def step_of(worlds: Worlds, world: World, event: Event) -> Step:
     """Return one event in *world* by the names of saga and messages."""
+    if isinstance(event, Operate | Crash):
+        return _errand_step(worlds, world, event)
     table, items = worlds.tables[event.cell], worlds.mail.items
     if isinstance(event, Load):
         return Loads(table.key, tuple(items[number].name for number in event.items), event.kept, event.resent)
@@ -271,6 +295,19 @@ def step_of(worlds: Worlds, world: World, event: Event) -> Step:
         alike = sorted({h for h in world.cells[event.cell].holds if table.items_of(h) == mine}, key=table.order_of)
         return Commits(table.key, tuple(items[number].name for number in mine), alike.index(event.hold))
     return RollsBack(table.key)
+
+
+def _errand_step(worlds: Worlds, world: World, event: Operate | Crash) -> Step:
+    errand = worlds.errands[event.errand]
+    others = [worlds.errands[number] for number in set(world.errands)]
+    alike = sorted(other.order for other in others if _stands(other) == _stands(errand))
+    where = *_stands(errand), alike.index(errand.order)
+    return Operates(*where, event.kept) if isinstance(event, Operate) else Crashes(*where)
+
+
+def _stands(errand: Errand) -> tuple[str, str, str, int]:
+    """Return which consumer is how far with which message."""
+    return errand.endpoint, errand.consumer.name, errand.envelope.id, len(errand.past)
 
 
 _WHY: Final = {

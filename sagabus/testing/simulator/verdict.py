@@ -70,7 +70,7 @@ class Judge:
         """Return which invariant does not hold in *world*."""
         if not self.expectations.always:
             return None
-        known = tuple(cell.record for cell in world.cells), world.left
+        known = tuple(cell.record for cell in world.cells), world.left, world.shelf
         if known not in self._seen:
             self._seen[known] = _first_broken("invariant", self.expectations.always, self.moment(world))
         return self._seen[known]

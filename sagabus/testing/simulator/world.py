@@ -34,6 +34,7 @@ class Budget(NamedTuple):
     duplicates: int
     resends: int
     rollbacks: int
+    crashes: int = 0
 
 
 class World(NamedTuple):
@@ -44,12 +45,16 @@ class World(NamedTuple):
         left: the number of what has left.
         budget: what may still go wrong.
         clock_ms: the time since the start, where that matters.
+        errands: the numbers of what consumers have in hand, sorted; two copies of one are two deliveries.
+        shelf: the number of what the documents are.
     """
 
     cells: tuple[Cell, ...]
     left: int
     budget: Budget
     clock_ms: int
+    errands: tuple[int, ...] = ()
+    shelf: int = 0
 
 
 class Tale(NamedTuple):
@@ -97,7 +102,20 @@ class RollBack(NamedTuple):
     cell: int
 
 
-Event = Load | Commit | RollBack
+class Operate(NamedTuple):
+    """A consumer performs its next operation on documents, or ends; *kept*: its message is delivered once more, too."""
+
+    errand: int
+    kept: bool = False
+
+
+class Crash(NamedTuple):
+    """A worker dies with a consumer at work, whose message is delivered again."""
+
+    errand: int
+
+
+Event = Load | Commit | RollBack | Operate | Crash
 
 
 @frozen
@@ -107,7 +125,7 @@ class Settings:
     Attributes:
         workers: how many may hold one saga at once.
         batch: the most messages that one load takes, 1 or 2.
-        budget: duplicates, resends and rollbacks.
+        budget: duplicates, resends, rollbacks and crashes.
         timeouts: whether timers fire.
         serial_merges: whether a settled state must be one that handling the messages in some order gives.
     """

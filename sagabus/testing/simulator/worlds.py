@@ -8,12 +8,26 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from sagabus.commit import Outcome
-from sagabus.envelope import SagaKey
+from sagabus.envelope import Incoming, SagaKey
+from sagabus.errors import ConcurrencyError
+from sagabus.testing.simulator.errands import Ends, Errand, Errands, Raises, Strays, Turn
 from sagabus.testing.simulator.mail import Mail, Sent, Sketch
 from sagabus.testing.simulator.records import ABSENT, Kept
 from sagabus.testing.simulator.sagas import Fault, Loaded, Move, Run, SagaTables
 from sagabus.testing.simulator.scene import Input
-from sagabus.testing.simulator.world import Cell, Commit, Event, Load, RollBack, Settings, Tale, World
+from sagabus.testing.simulator.wording import say
+from sagabus.testing.simulator.world import (
+    Cell,
+    Commit,
+    Crash,
+    Event,
+    Load,
+    Operate,
+    RollBack,
+    Settings,
+    Tale,
+    World,
+)
 
 _MANY: Final = 4
 """Of messages that say the same, so many that have left are counted; more count as so many."""
@@ -51,18 +65,18 @@ class Worlds:
 
     # -- the beginning -------------------------------------------------------------------------------------------
 
-    def opening(self, inputs: tuple[Input, ...]) -> World:
+    def opening(self, inputs: tuple[Input, ...], shelf: int = 0) -> World:
         """Return the world in which everything given is in the queues and nothing has been handled."""
-        world = World((), 0, self.settings.budget, 0)
         cells: list[Cell] = []
+        errands: list[int] = []
         left: tuple[Sketch, ...] = ()
         for given in inputs:
             for number in self.mail.give(given):
                 self._into(cells, number)
             sent = self.mail.consume(given.envelope)
-            self._deliver(cells, sent)
+            self._deliver(cells, errands, sent)
             left += sent.left
-        return world._replace(cells=tuple(cells), left=self._leave(0, left, ()))
+        return World(tuple(cells), self._leave(0, left, ()), self.settings.budget, 0, tuple(sorted(errands)), shelf)
 
     # -- what can happen -----------------------------------------------------------------------------------------
 
@@ -78,10 +92,16 @@ class Worlds:
                 self._loads(world, number, cell, found)
             if world.budget.rollbacks and self.tables[number].records[cell.record].past:
                 found.append((RollBack(number), self._roll_back(world, number, cell)))
+        if world.errands:
+            self._operations(world, found)
         return found
 
     def after(self, world: World, event: Event) -> World | Fault:
         """Return what comes of one event."""
+        if isinstance(event, Operate):
+            return self._operate(world, event)
+        if isinstance(event, Crash):
+            return self._crash(world, event.errand)
         cell = world.cells[event.cell]
         if isinstance(event, Commit):
             return self._commit(world, event.cell, cell, event.hold)
@@ -146,7 +166,7 @@ class Worlds:
         if event.resent:
             budget = budget._replace(resends=budget.resends - 1)
             cells = self._resend(cells, event.items[event.resent - 1])
-        return World(cells, world.left, budget, self._clock(world, event.items))
+        return World(cells, world.left, budget, self._clock(world, event.items), world.errands, world.shelf)
 
     def _resend(self, cells: tuple[Cell, ...], number: int) -> tuple[Cell, ...]:
         """Return *cells* after the sender of an item has sent the same body again, under a new id."""
@@ -210,16 +230,16 @@ class Worlds:
             queue = tuple(sorted((*queue, move.merge)))
         if queue:
             queue = self._without_idle(table, number, move.after, queue)
-        cells = _with(world.cells, number, Cell(move.after, holds, queue, story))
+        cells, errands = _with(world.cells, number, Cell(move.after, holds, queue, story)), world.errands
         if move.facts or move.decision:
-            changed = list(cells)
-            gone = self._post(changed, move.facts)
+            changed, begun = list(cells), list(errands)
+            gone = self._post(changed, begun, move.facts)
             # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
-            answers = tuple(s for s in self._post(changed, move.decision) if s not in move.decision)
+            answers = tuple(s for s in self._post(changed, begun, move.decision) if s not in move.decision)
             inside = tuple(s for s in move.facts if s not in gone)
             left = self._leave(left, gone + answers, move.decision, inside)
-            cells = tuple(changed)
-        return World(cells, left, world.budget, world.clock_ms)
+            cells, errands = tuple(changed), tuple(sorted(begun))
+        return World(cells, left, world.budget, world.clock_ms, errands, world.shelf)
 
     def _told(self, cell: int, table: SagaTables, story: int, run: int) -> int:
         """Return the tale of a saga after a run was stored."""
@@ -279,6 +299,54 @@ class Worlds:
             found = self._idle[known] = table.is_idle(record, item)
         return found
 
+    # -- consumers at work on documents --------------------------------------------------------------------------
+
+    def _operations(self, world: World, found: list[tuple[Event, World | Fault]]) -> None:
+        for errand in dict.fromkeys(world.errands):
+            event = Operate(errand)
+            found.append((event, self._operate(world, event)))
+            begun = self.errands[errand].fresh != errand
+            if world.budget.duplicates and not begun:
+                again = Operate(errand, kept=True)
+                found.append((again, self._operate(world, again)))
+            if world.budget.crashes and begun:
+                found.append((Crash(errand), self._crash(world, errand)))
+
+    @property
+    def errands(self) -> Errands:
+        """Return the consumers at work."""
+        assert self.mail.errands is not None, "there are no documents"
+        return self.mail.errands
+
+    def _operate(self, world: World, event: Operate) -> World | Fault:
+        number, turn = event.errand, self.errands.turn(event.errand)
+        errands, budget = _less(world.errands, number), world.budget
+        if event.kept:
+            errands, budget = (*errands, number), budget._replace(duplicates=budget.duplicates - 1)
+        world = world._replace(errands=errands, budget=budget)
+        if isinstance(turn, Ends):
+            return self._ended(world, turn)
+        step = self.errands.step(number, world.shelf)
+        fault = _misbehaved(self.errands[number], step.turn)
+        if fault is not None:
+            return fault
+        world = world._replace(shelf=step.shelf)
+        if isinstance(step.turn, Ends) and not budget.crashes:
+            return self._ended(world, step.turn)
+        return world._replace(errands=tuple(sorted((*errands, step.errand))))
+
+    def _ended(self, world: World, turn: Ends) -> World:
+        """Return the world once a consumer, which is none of its errands any more, has returned."""
+        cells, errands = list(world.cells), list(world.errands)
+        said = self.mail.sent(turn.outgoing)
+        left = self._leave(world.left, self._post(cells, errands, said), ())
+        return world._replace(cells=tuple(cells), errands=tuple(sorted(errands)), left=left)
+
+    def _crash(self, world: World, number: int) -> World:
+        errands = tuple(sorted((*_less(world.errands, number), self.errands[number].fresh)))
+        budget = world.budget._replace(crashes=world.budget.crashes - 1)
+        return world._replace(errands=errands, budget=budget)
+
     # -- deliveries ----------------------------------------------------------------------------------------------
 
     def cell(self, key: SagaKey) -> int:
@@ -297,16 +365,17 @@ class Worlds:
         queue = tuple(sorted((*cell.queue, item)))
         cells[number] = cell._replace(queue=self._without_idle(self.tables[number], number, cell.record, queue))
 
-    def _post(self, cells: list[Cell], sketches: tuple[Sketch, ...]) -> tuple[Sketch, ...]:
-        """Put what is sent into the queues; return what nobody here takes."""
+    def _post(self, cells: list[Cell], errands: list[int], sketches: tuple[Sketch, ...]) -> tuple[Sketch, ...]:
+        """Put what is sent into the queues, and in consumers' hands; return what nobody here takes."""
         left: tuple[Sketch, ...] = ()
         for sketch in sketches:
             sent = self.mail.send(sketch)
-            self._deliver(cells, sent)
+            self._deliver(cells, errands, sent)
             left += sent.left
         return left
 
-    def _deliver(self, cells: list[Cell], sent: Sent) -> None:
+    def _deliver(self, cells: list[Cell], errands: list[int], sent: Sent) -> None:
+        errands += sent.errands
         for key, sketch in sent.items:
             number = self.cell(key)
             while len(cells) <= number:
@@ -348,12 +417,28 @@ class Worlds:
         queue = self._without_idle(table, number, move.after, queue)
         budget = world.budget._replace(rollbacks=world.budget.rollbacks - 1)
         cells = _with(world.cells, number, Cell(move.after, holds, queue, lost.story))
-        return World(cells, world.left, budget, world.clock_ms)
+        return World(cells, world.left, budget, world.clock_ms, world.errands, world.shelf)
 
 
 def _less(holds: tuple[int, ...], hold: int) -> tuple[int, ...]:
     place = holds.index(hold)
     return holds[:place] + holds[place + 1 :]
+
+
+def _misbehaved(errand: Errand, turn: Turn) -> Fault | None:
+    """Return what is wrong with a consumer that does this next; where others were faster, all is well."""
+    if isinstance(turn, Raises) and not isinstance(turn.error, ConcurrencyError):
+        raised = f"{type(turn.error).__name__}: {turn.error}"
+        message = say(Incoming(errand.envelope).message)
+        return Fault("dead-letter", f"consumer {errand.title} never takes {message}: it raised {raised}")
+    if isinstance(turn, Strays):
+        message = say(Incoming(errand.envelope).message)
+        return Fault(
+            "impure",
+            f"consumer {errand.title}, run again for {message} with the same answers, asks for {turn.now} and not for "
+            f"{turn.before} as before; a consumer that is explored depends on its message and its documents alone",
+        )
+    return None
 
 
 def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:

@@ -1,0 +1,310 @@
+"""Consumers at work on documents, explored operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from attrs import define, evolve, field
+
+from sagabus import Bus, ConcurrencyError, Context, DocumentKey, Documents, Saga, handles, message, starts
+from sagabus.errors import ConfigurationError
+from sagabus.testing import Exploration, Moment, explore
+from sagabus.testing.simulator.shelves import ShelfStore, Shelves
+
+
+@message("documents-test.count")
+class Count:
+    """Ask for one more."""
+
+    by: str = ""
+
+
+@message("documents-test.counted")
+class Counted:
+    """It is one more now."""
+
+    total: int
+
+
+@define
+class Tally:
+    """A number of things, and who was counted."""
+
+    total: int = 0
+    seen: set[str] = field(factory=set)
+
+
+Consumer = Callable[[Count, Context], None]
+
+
+def careless(m: Count, context: Context) -> None:
+    """Count without looking whether others were faster."""
+    tally = context.documents.load("tally", Tally).value
+    context.documents.overwrite("tally", evolve(tally, total=tally.total + 1))
+
+
+def optimistic(m: Count, context: Context) -> None:
+    """Count, or have the message handled again where others were faster; a second delivery counts twice."""
+    found = context.documents.load("tally", Tally)
+    context.documents.put("tally", evolve(found.value, total=found.value.total + 1), etag=found.etag)
+
+
+def patient(m: Count, context: Context) -> None:
+    """Count, trying again until nobody is faster."""
+    while True:
+        found = context.documents.load("tally", Tally)
+        try:
+            after = context.documents.put("tally", evolve(found.value, total=found.value.total + 1), etag=found.etag)
+        except ConcurrencyError:
+            continue
+        context.publish(Counted(total=after.value.total))
+        return
+
+
+def careful(m: Count, context: Context) -> None:
+    """Count each message once, however often it comes."""
+    found = context.documents.load("tally", Tally)
+    if context.message_id not in found.value.seen:
+        tally = Tally(found.value.total + 1, {*found.value.seen, context.message_id})
+        context.documents.put("tally", tally, etag=found.etag)
+
+
+def explored(consumer: Consumer, *, messages: int = 2, **options: Any) -> Exploration:
+    """Return what becomes of some messages for *consumer*, which must count each of them once."""
+    bus = Bus(store="memory:")
+    bus.endpoint("counter").consumer(consumer)
+
+    def counts_each_once(moment: Moment) -> None:
+        assert moment.load("tally", Tally).value.total == messages
+
+    return explore(
+        bus,
+        messages=[Count(by=f"{number}") for number in range(messages)],
+        documents={"tally": Tally()},
+        **{"finally_": [counts_each_once], "outcome": lambda moment: "done", **options},
+    )
+
+
+@pytest.mark.parametrize("consumer", [optimistic, patient, careful])
+def test_consumer_that_compares_counts_each_message_once(consumer: Consumer) -> None:
+    """Where each write demands what it has read, no update is lost in any order."""
+    result = explored(consumer, messages=3).assert_ok()
+    assert result.complete
+    assert result.schedules > 6
+
+
+def test_consumer_that_overwrites_loses_an_update_and_the_report_says_how() -> None:
+    """Two reads before two writes: the shortest schedule that loses an update, played on a real store too."""
+    failure = explored(careless).failure
+    assert failure is not None
+    assert failure.kind == "finally"
+    assert [line.partition(": ")[2] for line in failure.trace] == [
+        "reads tally: {'seen': [], 'total': 0}",
+        "reads tally: {'seen': [], 'total': 0}",
+        "writes tally = {'seen': [], 'total': 1}; ends",
+        "writes tally = {'seen': [], 'total': 1}; ends",
+    ]
+
+
+def test_replay_token_of_a_lost_update_plays_it_again() -> None:
+    """The token of a report leads to the same steps."""
+    failure = explored(careless).failure
+    assert failure is not None
+    again = explored(careless, replay=failure.token)
+    assert again.failure is not None
+    assert again.failure.trace == failure.trace
+
+
+@pytest.mark.parametrize("circumstances", [{"duplicates": 1}, {"crashes": 1}], ids=["duplicate", "crash"])
+def test_consumer_that_knows_no_message_counts_one_twice(circumstances: dict[str, int]) -> None:
+    """A second delivery, or a worker that dies after its write, makes it write again."""
+    failure = explored(optimistic, **circumstances).failure
+    assert failure is not None
+    assert failure.kind == "finally"
+    assert any("delivered" in line for line in failure.trace)
+
+
+def test_consumer_that_knows_its_messages_counts_each_once_whatever_happens() -> None:
+    """Deliveries at the same time and deaths between any two operations included."""
+    result = explored(careful, duplicates=1, crashes=1).assert_ok()
+    assert result.complete
+
+
+def test_crash_after_the_last_operation_loses_what_was_to_be_sent() -> None:
+    """What a consumer sends leaves when it returns: a worker that dies before has its message handled again."""
+    allowed = [(1,), (2,)]
+    result = explored(patient, messages=1, crashes=1, finally_=[], outcome=_totals, outcomes=allowed).assert_ok()
+    assert set(result.outcomes) == {(1,), (2,)}
+
+
+def _totals(moment: Moment) -> tuple[int, ...]:
+    return tuple(sorted(m.total for m in moment.released))
+
+
+def test_random_search_finds_the_lost_update_too() -> None:
+    """Operations are tasks for the random search as loads and commits are."""
+    failure = explored(careless, mode="random", runs=200, seed=1).failure
+    assert failure is not None
+    assert failure.kind == "finally"
+    assert len(failure.trace) == 4
+
+
+def test_consumer_that_raises_is_a_failure() -> None:
+    """Whatever leaves a consumer but a ConcurrencyError would end in a dead letter."""
+
+    def broken(m: Count, context: Context) -> None:
+        context.documents.load("tally", Tally)
+        raise ValueError("no")
+
+    failure = explored(broken).failure
+    assert failure is not None
+    assert failure.kind == "dead-letter"
+    assert "ValueError: no" in failure.problem
+
+
+def test_consumer_that_does_otherwise_when_run_again_is_a_failure() -> None:
+    """Where a consumer stands is found by running it again, so it must do the same then."""
+    names = iter("abcdefgh")
+
+    def fickle(m: Count, context: Context) -> None:
+        context.documents.load(next(names), Tally)
+        context.documents.load("tally", Tally)
+
+    failure = explored(fickle, messages=1).failure
+    assert failure is not None
+    assert failure.kind == "impure"
+    assert "fickle" in failure.problem
+
+
+def test_document_that_is_created_anew_has_another_etag() -> None:
+    """Who holds the etag of a document that was deleted is refused, also in an exploration."""
+    store = ShelfStore(Shelves())
+    documents = Documents(lambda: store)
+    first = documents.create("tally", Tally())
+    assert first.etag is not None
+    documents.delete("tally", first.etag)
+    assert documents.create("tally", Tally()).etag != first.etag
+
+
+def test_groups_and_lists_are_played() -> None:
+    """What stands in a group is listed, and several of one group are written together."""
+
+    def move(m: Count, context: Context) -> None:
+        shelf = context.documents.group("shelf")
+        listed = shelf.keys()
+        found = shelf.load_many(sorted(listed), Tally)
+        shelf.compare_exchange(
+            {d.key: (d.etag, Tally(d.value.total + step)) for d, step in zip(found, (1, -1), strict=True)}
+        )
+
+    bus = Bus(store="memory:")
+    bus.endpoint("counter").consumer(move)
+    documents = {DocumentKey("a", "shelf"): Tally(5), DocumentKey("b", "shelf"): Tally(5), "other": Tally(1)}
+
+    def keeps_ten(moment: Moment) -> bool:
+        return sum(moment.load(key, Tally).value.total for key in moment.document_keys if key.group) == 10
+
+    explore(
+        bus,
+        messages=[Count(by="1"), Count(by="2")],
+        documents=documents,
+        always=[keeps_ten],
+        outcome=lambda m: m.load(DocumentKey("a", "shelf"), Tally).value.total,
+        outcomes=[7],
+    ).assert_ok()
+
+
+# -- with sagas ----------------------------------------------------------------------------------------------------
+
+
+@message("documents-test.start")
+class Start:
+    """Have two things counted."""
+
+    key: str
+
+
+@define
+class Waiting:
+    """What has been counted."""
+
+    totals: set[int] = field(factory=set)
+
+
+class Counting(Saga[Waiting], key="key"):
+    """Asks a consumer twice, and ends when it has both answers."""
+
+    @starts
+    def started(self, m: Start) -> None:
+        """Ask twice."""
+        for by in "ab":
+            self.send(Count(by=by), to="counter")
+
+    @handles
+    def counted(self, m: Counted) -> None:
+        """Note an answer."""
+        self.state.totals.add(m.total)
+
+    def decide(self) -> None:
+        """End with both."""
+        if len(self.state.totals) == 2:
+            self.publish(Counted(total=sum(self.state.totals)))
+            self.complete()
+
+
+def test_saga_whose_consumers_use_documents_is_explored_with_them() -> None:
+    """Requests, operations, answers and commits are steps of one schedule."""
+    bus = Bus(store="memory:")
+    bus.endpoint("counting", Counting)
+
+    @bus.endpoint("counter").consumer
+    def count(m: Count, context: Context) -> None:
+        found = context.documents.load(m.by, Tally)
+        tally = context.documents.load("tally", Tally)
+        if not found.exists:
+            total = tally.value.total + 1
+            writes = {m.by: Tally(total), "tally": Tally(total)}
+            context.documents.put("tally", writes["tally"], etag=tally.etag)
+            context.documents.create(m.by, writes[m.by])
+        context.reply(Counted(total=context.documents.load(m.by, Tally).value.total))
+
+    result = explore(
+        bus, start=[Start(key="k")], documents={"tally": Tally()}, outcomes=[[Counted(total=3)]]
+    ).assert_ok()
+    assert result.complete
+    # A worker that dies between the two writes counts one thing twice: two documents of no group are not one write.
+    assert not explore(
+        bus, start=[Start(key="k")], documents={"tally": Tally()}, outcomes=[[Counted(total=3)]], crashes=1
+    ).ok
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------
+
+NEEDED: Final = "documents={"
+
+
+def test_consumer_with_documents_and_none_given_is_refused_with_the_mend() -> None:
+    """It is not guessed what is there."""
+    bus = Bus(store="memory:")
+    bus.endpoint("counter").consumer(optimistic)
+    with pytest.raises(ConfigurationError, match=NEEDED):
+        explore(bus, messages=[Count()])
+
+
+def test_crashes_without_documents_are_refused_with_the_mend() -> None:
+    """Nothing can happen between operations where there are none."""
+    with pytest.raises(ConfigurationError, match=NEEDED):
+        explore(Counting, start=[Start(key="k")], crashes=1)
+
+
+def test_moment_without_documents_says_what_to_give() -> None:
+    """An invariant that looks at documents which nobody gave is told so."""
+    with pytest.raises(Exception, match=NEEDED):
+        explore(
+            Counting,
+            start=[Start(key="k")],
+            messages=[Counted(total=1), Counted(total=2)],
+            finally_=[lambda moment: moment.load("tally", Tally).exists],
+        )
