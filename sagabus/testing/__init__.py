@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from sagabus.testing.document_contract import DocumentStoreContract as DocumentStoreContract
     from sagabus.testing.exploration import Exploration as Exploration
     from sagabus.testing.exploration import ExplorationError as ExplorationError
     from sagabus.testing.exploration import explore as explore
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
     from sagabus.testing.laws.merger_check import MergerError as MergerError
     from sagabus.testing.laws.merger_check import check_merger as check_merger
     from sagabus.testing.laws.strategies import states_of as states_of
+    from sagabus.testing.lease_contract import LeaseStoreContract as LeaseStoreContract
     from sagabus.testing.simulator.moment import Moment as Moment
     from sagabus.testing.store_contract import StoreContract as StoreContract
     from sagabus.testing.transport_contract import TransportContract as TransportContract
 
 _HOMES: Final = {
     "Deferred": "harness.released",
+    "DocumentStoreContract": "document_contract",
     "Exploration": "exploration",
     "ExplorationError": "exploration",
     "HarnessError": "harness.desk",
+    "LeaseStoreContract": "lease_contract",
     "MergerError": "laws.merger_check",
     "Moment": "simulator.moment",
     "Published": "harness.released",
@@ -42,9 +46,11 @@ _HOMES: Final = {
 
 __all__ = [
     "Deferred",
+    "DocumentStoreContract",
     "Exploration",
     "ExplorationError",
     "HarnessError",
+    "LeaseStoreContract",
     "MergerError",
     "Moment",
     "Published",

@@ -25,6 +25,8 @@ from sagabus.envelope import Envelope, SagaKey
 from sagabus.leases.grant import Grant, LeaseRequest
 from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled, Store
+from sagabus.testing.document_contract import DocumentStoreContract
+from sagabus.testing.lease_contract import LeaseStoreContract
 from sagabus.versions import Dot, join
 
 KEY = SagaKey("CreditCheck", "42")
@@ -136,8 +138,8 @@ def letter(id_: str, at_ms: int, endpoint: str = "credit", **changes: Any) -> De
     return evolve(given, **changes)
 
 
-class StoreContract:
-    """The laws of `sagabus.store.protocol.Store` and its commit rules. Inherit it and give it `store`."""
+class StoreContract(DocumentStoreContract, LeaseStoreContract):
+    """The laws of `sagabus.store.protocol.Store`, its parts and its commit rules. Inherit it and give it `store`."""
 
     @pytest.fixture
     def store(self) -> Iterator[Store]:
