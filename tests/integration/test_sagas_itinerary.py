@@ -19,7 +19,7 @@ from sagas import (
     Step,
 )
 
-QUICK: Final = RetryPolicy(first_delay_s=0.01)
+AT_ONCE: Final = RetryPolicy(first_delay_s=0.0)
 MINUTE: Final = timedelta(minutes=1)
 
 
@@ -78,7 +78,7 @@ class Ledger:
 def open_company(bus: Bus, name: str, *, refuses_every: int = 0) -> Ledger:
     """Put a company on *bus* that does the step called as itself, breaks down now and then, and refuses some."""
     ledger = Ledger()
-    endpoint = bus.endpoint(name, retry=QUICK)
+    endpoint = bus.endpoint(name, retry=AT_ONCE)
 
     @endpoint.consumer
     def reserve(m: Reserve, context: Context) -> None:
