@@ -146,7 +146,7 @@ def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[t
     for cell, table in zip(world.cells, worlds.tables, strict=False):
         states = tuple(table.definition.codec.decode(state) for state in table.records.states(cell.record))
         others[table.key] = states, table.records.lifecycle(cell.record) is Lifecycle.COMPLETED
-    facts, decisions, inside = worlds.left(world)
+    facts, decisions, inside = worlds.departures[world.left]
     sketches = worlds.mail.sketches
     states, completed = others.get(first, ((), False)) if first is not None else ((), False)
     return Moment(

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from sagabus.commit import Outcome
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.errors import ConcurrencyError
+from sagabus.testing.simulator.departures import NOTHING, Departures
 from sagabus.testing.simulator.errands import Ends, Errand, Errands, Raises, Strays, Turn
 from sagabus.testing.simulator.mail import Mail, Sent, Sketch
 from sagabus.testing.simulator.records import ABSENT, Kept
@@ -29,8 +30,6 @@ from sagabus.testing.simulator.world import (
     World,
 )
 
-_MANY: Final = 4
-"""Of messages that say the same, so many that have left are counted; more count as so many."""
 _MOST_HANDLED: Final = 7
 """A tale with more messages than so many is not compared with their serial orders any more."""
 _UNTOUCHED: Final = Cell(ABSENT, (), (), 0)
@@ -45,6 +44,7 @@ class Worlds:
         settings: what may happen.
         open_table: makes the table of a saga.
         check_tale: looks at a settled saga: (its table, its record, its tale) -> what is wrong.
+        departures: what has left.
     """
 
     mail: Mail
@@ -52,12 +52,10 @@ class Worlds:
     open_table: Callable[[SagaKey], SagaTables]
     check_tale: Callable[[SagaTables, Kept, Tale], Fault | None]
     tables: list[SagaTables] = field(factory=list, init=False)
+    departures: Departures = field(factory=Departures, init=False)
     _cell_of: dict[SagaKey, int] = field(factory=dict, init=False)
     _tales: list[Tale] = field(factory=lambda: [Tale()], init=False)
     _tale_of: dict[Tale, int] = field(factory=lambda: {Tale(): 0}, init=False)
-    _lefts: list[tuple[tuple[int, ...], ...]] = field(factory=lambda: [((), (), ())], init=False)
-    _left_of: dict[Any, int] = field(factory=lambda: {((), (), ()): 0}, init=False)
-    _more_left: dict[Any, int] = field(factory=dict, init=False)
     _settled: dict[Any, tuple[int, Fault | None]] = field(factory=dict, init=False)
     _idle: dict[Any, bool] = field(factory=dict, init=False)
     _awake: dict[Any, tuple[int, ...]] = field(factory=dict, init=False)
@@ -76,7 +74,9 @@ class Worlds:
             sent = self.mail.consume(given.envelope)
             self._deliver(cells, errands, sent)
             left += sent.left
-        return World(tuple(cells), self._leave(0, left, ()), self.settings.budget, 0, tuple(sorted(errands)), shelf)
+        return World(
+            tuple(cells), self.departures.add(NOTHING, left), self.settings.budget, 0, tuple(sorted(errands)), shelf
+        )
 
     # -- what can happen -----------------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Worlds:
             # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
             answers = tuple(s for s in self._post(changed, begun, move.decision) if s not in move.decision)
             inside = tuple(s for s in move.facts if s not in gone)
-            left = self._leave(left, gone + answers, move.decision, inside)
+            left = self.departures.add(left, gone + answers, move.decision, inside)
             cells, errands = tuple(changed), tuple(sorted(begun))
         return World(cells, left, world.budget, world.clock_ms, errands, world.shelf)
 
@@ -339,7 +339,7 @@ class Worlds:
         """Return the world once a consumer, which is none of its errands any more, has returned."""
         cells, errands = list(world.cells), list(world.errands)
         said = self.mail.sent(turn.outgoing)
-        left = self._leave(world.left, self._post(cells, errands, said), ())
+        left = self.departures.add(world.left, self._post(cells, errands, said))
         return world._replace(cells=tuple(cells), errands=tuple(sorted(errands)), left=left)
 
     def _crash(self, world: World, number: int) -> World:
@@ -384,29 +384,6 @@ class Worlds:
             taken = (cell.queue, self._held(self.tables[number], cell.holds))
             self._into(cells, self.mail.fresh(key, sketch, taken))
 
-    def _leave(
-        self, left: int, gone: tuple[Sketch, ...], decided: tuple[Sketch, ...], inside: tuple[Sketch, ...] = ()
-    ) -> int:
-        if not gone and not decided and not inside:
-            return left
-        said = tuple(tuple(sketch.says for sketch in sketches) for sketches in (gone, decided, inside))
-        known = left, said
-        number = self._more_left.get(known)
-        if number is None:
-            more = tuple(map(_counted, self._lefts[left], said))
-            number = self._left_of.get(more)
-            if number is None:
-                number = self._left_of[more] = len(self._lefts)
-                self._lefts.append(more)
-            self._more_left[known] = number
-        return number
-
-    def left(self, world: World) -> tuple[tuple[int, ...], ...]:
-        """Return the sketches that facts have sent away, that decisions have sent, and that facts have sent to
-        somebody here; of each at most four.
-        """
-        return self._lefts[world.left]
-
     # -- failovers -----------------------------------------------------------------------------------------------
 
     def _roll_back(self, world: World, number: int, cell: Cell) -> World:
@@ -445,8 +422,3 @@ def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:
     if len(cells) == 1:
         return (cell,)
     return (*cells[:number], cell, *cells[number + 1 :])
-
-
-def _counted(before: tuple[int, ...], more: tuple[int, ...]) -> tuple[int, ...]:
-    kept = sorted((*before, *more))
-    return tuple(number for place, number in enumerate(kept) if kept[max(place - _MANY, 0)] != number or place < _MANY)

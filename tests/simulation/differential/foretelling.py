@@ -159,7 +159,7 @@ class Expecting:
 
 def foretell_decisions(walk: Walk) -> Counter[tuple[str, bytes]]:
     """Return the decisions that the simulator says have been released in the end, as type and body."""
-    _, decisions, _ = walk.worlds.left(walk.end)
+    _, decisions, _ = walk.worlds.departures[walk.end.left]
     envelopes = [walk.worlds.mail.sketches[number].envelope for number in decisions]
     return Counter((envelope.type, bytes(envelope.data)) for envelope in envelopes)
 
