@@ -207,7 +207,7 @@ def test_two_requests_at_once_are_one_quorum() -> None:
 
 def test_states_of_a_quorum_merge_lawfully() -> None:
     """Order, grouping and repetition of siblings change nothing."""
-    assert not check_merger(Quotes).skipped
+    assert not check_merger(Quotes, max_examples=80).skipped
 
 
 # -- what the explorer finds when it is done wrong -------------------------------------------------------------------
