@@ -52,9 +52,11 @@ class StepProgress:
         """Return how many attempts to undo it were sent whose answers count."""
         return self.undo_asked - self.undo_from + 1
 
-    def hear_done(self) -> bool:
+    def hear_done(self, attempt: int) -> bool:
         """Note that the step is done, and return whether that is news. An undo that was sent before must come again."""
         news = not self.done
+        # An answer proves that it was asked for, also where the store has lost that.
+        self.asked = max(self.asked, attempt)
         self.done, self.overdue = True, False
         if self.undo_asked:
             self.undo_from, self.undone, self.undo_overdue = self.undo_asked + 1, False, False
@@ -62,7 +64,8 @@ class StepProgress:
 
     def hear_undone(self, attempt: int) -> None:
         """Note that an undo was answered as done; it counts only where it was sent after the step was last heard of."""
-        if self.undo_from <= attempt <= self.undo_asked:
+        self.undo_asked = max(self.undo_asked, attempt)
+        if attempt >= self.undo_from:
             self.undone, self.undo_overdue = True, False
 
     def hear_refused(self, slip: Slip, reason: str) -> None:
@@ -71,6 +74,7 @@ class StepProgress:
             self.undo_trouble = reason
             return
         self.trouble = reason
+        self.asked = max(self.asked, slip.attempt)
         if slip.attempt not in self.refused:
             self.refused.append(slip.attempt)
 

@@ -100,16 +100,12 @@ class Itinerary(Saga[S]):
     def _answered(self, m: StepDone) -> None:
         known = self.state.itinerary.begin(self._step(m.slip).name)
         if m.slip.undo:
-            if m.slip.attempt > known.undo_asked:
-                raise ItineraryError(
-                    m.slip.key,
-                    f"was told that attempt {m.slip.attempt} to undo it is done, and knows of {known.undo_asked}",
-                    "Either the slip was made by hand, or the store lost a commit: look at what is really done",
-                )
+            if not self.state.itinerary.back:
+                self.turn_back(f"{m.slip.step} was undone, and the store had lost that it was to be")
             known.hear_undone(m.slip.attempt)
             over = known.undone
         else:
-            if known.hear_done():
+            if known.hear_done(m.slip.attempt):
                 self.state.results[m.slip.step] = m.result
             over = True
         if over:

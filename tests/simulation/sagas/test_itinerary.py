@@ -26,7 +26,8 @@ from tests.simulation.sagas.itinerary_world import (
 )
 
 TWO: Final = (step("flight"), step("hotel"))
-THREE: Final = (*TWO, step("car"))
+CAR: Final = step("car")
+THREE: Final = (*TWO, CAR)
 ALL: Final = {"ItineraryCompleted", "ItineraryUndone", "ItineraryStuck"}
 NOT_DONE: Final = ALL - {"ItineraryCompleted"}
 
@@ -93,13 +94,20 @@ def test_itinerary_in_every_order_ends_as_the_office_has_it(route: tuple[Step, .
     all_seen(at_the_office(route), ALL)
 
 
-@pytest.mark.parametrize(("route", "refuses"), [(r, s.name) for r in (TWO, THREE) for s in r])
+@pytest.mark.parametrize(
+    ("route", "refuses"),
+    [
+        pytest.param(route, failing.name, id=f"{len(route)}-{failing.name}", marks=SLOW if failing is CAR else ())
+        for route in (TWO, THREE)
+        for failing in route
+    ],
+)
 def test_itinerary_with_a_failing_step_leaves_nothing_booked(route: tuple[Step, ...], refuses: str) -> None:
     """Wherever it fails, nothing that was ever done stands in the end, or people are told that it may."""
     all_seen(at_the_office(route, refuses), NOT_DONE)
 
 
-@pytest.mark.parametrize("refuses", ["", "hotel"])
+@pytest.mark.parametrize("refuses", [pytest.param("", marks=SLOW), "hotel"])
 def test_itinerary_in_batches_of_two_ends_as_the_office_has_it(refuses: str) -> None:
     """An answer and the end of its time in one batch are one run and one decision."""
     all_seen(at_the_office(TWO, refuses, batch=2), NOT_DONE if refuses else ALL)
@@ -122,6 +130,7 @@ def test_itinerary_with_a_message_sent_twice_ends_as_the_office_has_it() -> None
     all_seen(at_the_office(TWO[:1], resends=1), ALL)
 
 
+@SLOW
 def test_itinerary_that_tries_again_ends_as_the_office_has_it() -> None:
     """The second attempt and the first may both be done, in any order, and are one thing."""
     all_seen(at_the_office((step("flight", attempts=2),)), ALL)
@@ -147,7 +156,7 @@ NOTED: Final = (step("flight"), step("letter", undo=False), step("hotel"))
         pytest.param({"workers": 3}, id="three-workers"),
         pytest.param({"batch": 2}, id="batches-of-two"),
         pytest.param({"duplicates": 1}, id="a-message-delivered-twice"),
-        pytest.param({"resends": 1}, id="a-message-sent-twice"),
+        pytest.param({"resends": 1}, id="a-message-sent-twice", marks=SLOW),
         pytest.param({"batch": 2, "duplicates": 1}, id="batches-and-copies", marks=SLOW),
     ],
 )
@@ -163,7 +172,7 @@ def test_itinerary_of_three_steps_asks_in_order_and_undoes_in_reverse(refuses: s
     all_seen(by_consumers(THREE, refuses), NOT_DONE if refuses else ALL)
 
 
-@pytest.mark.parametrize("refuses", [pytest.param("", marks=SLOW), "hotel"])
+@pytest.mark.parametrize("refuses", ["", "hotel"])
 def test_itinerary_with_retries_keeps_the_order(refuses: str) -> None:
     """Answers to a first attempt come after those to the second, or after the undo."""
     all_seen(by_consumers(RETRIED, refuses), NOT_DONE if refuses else ALL)
@@ -194,6 +203,20 @@ def test_itinerary_cancelled_at_any_time_is_done_or_undone() -> None:
     """A request to turn back comes at any moment: before, while or after a step is asked for, or too late."""
     all_seen(by_consumers(TWO, messages=[Cancel(TRIP)]), ALL)
     all_seen(by_consumers(TWO, messages=[Cancel(TRIP)], timeouts=False), {"ItineraryCompleted", "ItineraryUndone"})
+
+
+@pytest.mark.parametrize(("refuses", "word"), [("", "completed"), ("hotel", "undone")])
+def test_itinerary_after_a_failover_that_loses_a_commit_still_ends(refuses: str, word: str) -> None:
+    """What the store forgets is told again, or follows from later answers; an outcome that has left may leave again."""
+    explore(
+        with_consumers(TWO, refuses),
+        start=[Begin(TRIP)],
+        rollbacks=1,
+        timeouts=False,
+        outcome=lambda moment: moment.state.itinerary.outcome,
+        outcomes=[word],
+        mode="exhaustive",
+    ).assert_ok()
 
 
 # -- itineraries that are wrong ----------------------------------------------------------------------------------------
