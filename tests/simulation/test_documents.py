@@ -143,6 +143,21 @@ def _totals(moment: Moment) -> tuple[int, ...]:
     return tuple(sorted(m.total for m in moment.released))
 
 
+def test_consumer_that_begins_again_is_refused_what_it_created_before() -> None:
+    """The report plays what the search has found: a worker that dies after a write does not make it once more."""
+
+    def first(m: Count, context: Context) -> None:
+        try:
+            context.documents.create("mark", Tally())
+        except ConcurrencyError:
+            return
+        context.documents.overwrite("tally", Tally(1))
+
+    failure = explored(first, messages=1, crashes=1).failure
+    assert failure is not None
+    assert [line.partition(": ")[2].partition(" ")[0] for line in failure.trace] == ["writes", "", "is"]
+
+
 def test_random_search_finds_the_lost_update_too() -> None:
     """Operations are tasks for the random search as loads and commits are."""
     failure = explored(careless, mode="random", runs=200, seed=1).failure

@@ -71,6 +71,7 @@ class Desks:
     errands: Errands
     store: DocumentStore
     _at_work: list[_Desk] = field(factory=list)
+    _performed: int = 0
 
     def operate(self, number: int, shelf: int, *, ends_at_once: bool, kept: bool) -> Played:
         """Have a consumer perform its next operation, or end.
@@ -90,7 +91,7 @@ class Desks:
         if isinstance(turn, Ends):
             return Played(f"{who}: ends", turn.outgoing)
         assert isinstance(turn, Asks)
-        answer = _perform(self.store, turn.operation)
+        answer = self._perform(turn.operation)
         after = evolve(desk, past=(*desk.past, (turn.operation, answer)))
         then = self._run(errand, after)
         line = f"{who}: {_said(turn.operation, answer)}" + ("; it is delivered once more" if kept else "")
@@ -125,15 +126,17 @@ class Desks:
     def _run(self, errand: Errand, desk: _Desk) -> Turn:
         return run(self.scene, errand.endpoint, errand.consumer, errand.envelope, desk.past)
 
-
-def _perform(store: DocumentStore, operation: Operation) -> Answer:
-    match operation:
-        case Reading(keys):
-            return store.read(keys)
-        case Writing(write):
-            return store.write(write)
-        case Listing(group):
-            return sorted(store.keys(group))
+    def _perform(self, operation: Operation) -> Answer:
+        match operation:
+            case Reading(keys):
+                return self.store.read(keys)
+            case Writing(write):
+                # A consumer that begins again writes under another id; the store would take one that it knows for a
+                # copy of the first write, and answer as it did then.
+                self._performed += 1
+                return self.store.write(evolve(write, id=f"{write.id}/{self._performed}"))
+            case Listing(group):
+                return sorted(self.store.keys(group))
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
