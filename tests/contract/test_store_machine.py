@@ -31,13 +31,14 @@ from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Lifecycle, Outcome, Result, Snapshot, Want
 from sagabus.definition import Limits
 from sagabus.envelope import Incoming, SagaKey, decode
-from sagabus.link import EPOCH, Command, Link
+from sagabus.link import Command
 from sagabus.outgoing import posted_merge
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping, Scheduled, Store
 from sagabus.store.redis import RedisStore
 from sagabus.testing.store_contract import late, letter, sent, writing
 from sagabus.versions import Dot, join
+from tests.contract.acted_link import ActedLink
 from tests.sagas_for_tests import (
     NOW_MS,
     CheckCredit,
@@ -63,19 +64,6 @@ IDS = tuple(f"m{n}" for n in range(12))
 STARTER = b'{"id":"s","source":"/client","replyto":"client"}'
 namespaces = itertools.count()
 seen: Counter[str] = Counter()
-
-
-class ActedLink(Link):
-    """A link whose server's epoch the test says, so that a failover can be played."""
-
-    actor = "e1"
-
-    def try_round(self, commands: Sequence[Command], *, wait_s: float = 0.0) -> list[Any]:
-        told = [
-            Command(tuple(self.actor if arg is EPOCH else arg for arg in command.args), command.key, command.script)
-            for command in commands
-        ]
-        return super().try_round(told, wait_s=wait_s)
 
 
 def state(key: SagaKey, n: int) -> bytes:
