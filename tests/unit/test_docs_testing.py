@@ -1,27 +1,34 @@
-"""docs/testing.md keeps its word: its files are written, its commands run, and what they print stands in it."""
+"""Pages of docs/ keep their word: their files are written, their commands run, and what they print stands in them."""
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import re
 import textwrap
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import attrs
 import pytest
 
+import mergers
+from mergers import AncestralMerger, Rule, fieldwise
 from tests.documents import ROOT, Execution, blocks, masked, run
 
-PATH: Final = ROOT / "docs" / "testing.md"
-TEXT: Final = PATH.read_text(encoding="utf-8")
+DOCS: Final = ROOT / "docs"
+TEXT: Final = (DOCS / "testing.md").read_text(encoding="utf-8")
+MERGERS: Final = (DOCS / "mergers.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_tutorial_prints_what_its_commands_really_print(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [pytest.param("testing.md", marks=pytest.mark.slow), "mergers.md"])
+def test_page_prints_what_its_commands_really_print(name: str, tmp_path: Path) -> None:
     """Whoever follows it sees the same reports, counts and tokens; only times and the names of messages differ."""
-    found = Execution(tmp_path).rewritten(TEXT)
-    assert found == TEXT, "`python -m tests.documents docs/testing.md` mends it:\n" + "\n".join(
-        difflib.unified_diff(masked(TEXT).splitlines(), masked(found).splitlines(), "docs/testing.md", "really")
+    text = (DOCS / name).read_text(encoding="utf-8")
+    found = Execution(tmp_path).rewritten(text)
+    assert found == text, f"`python -m tests.documents docs/{name}` mends it:\n" + "\n".join(
+        difflib.unified_diff(masked(text).splitlines(), masked(found).splitlines(), f"docs/{name}", "really")
     )
 
 
@@ -47,7 +54,37 @@ def test_tutorial_forks_a_saga_in_ten_lines() -> None:
     assert len(race.splitlines()) - 1 <= 10
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT))))
-def test_tutorial_links_to_files_that_exist(link: str) -> None:
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT + MERGERS))))
+def test_page_links_to_files_that_exist(link: str) -> None:
     """No link leads nowhere."""
-    assert (PATH.parent / link).exists()
+    assert (DOCS / link).exists()
+
+
+_ROW: Final = r"^\| .*? \| `([^`]+)`.* \| (yes|no|as that rule) \| `([^`]+)`, `([^`]+)` of `([^`]+)`: `([^`]+)`"
+ROWS: Final = re.findall(_ROW, MERGERS, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("rule", "needs_ancestor", "a", "b", "ancestor", "merged"), ROWS)
+def test_table_of_rules_gives_what_the_rules_give(
+    rule: str, needs_ancestor: str, a: str, b: str, ancestor: str, merged: str
+) -> None:
+    """Each row with values is merged as it says, and says rightly whether the rule needs the ancestor."""
+    state = attrs.make_class("State", ["value"])
+    merge: Any = fieldwise(state, value=eval(rule, vars(mergers).copy()))
+    first, second, origin = (state(ast.literal_eval(each)) for each in (a, b, ancestor))
+    if isinstance(merge, AncestralMerger):
+        assert needs_ancestor == "yes"
+        found = merge(first, second, origin)
+    else:
+        assert needs_ancestor != "yes"
+        found = merge([first, second])
+    assert found.value == ast.literal_eval(merged)
+
+
+def test_table_of_rules_names_each_of_them() -> None:
+    """Whoever looks for a rule finds it in the table, mostly with values that are tried above."""
+    table = "".join(line for line in MERGERS.splitlines() if line.startswith("| "))
+    public = {name: getattr(mergers, name) for name in mergers.__all__}
+    rules = {name for name, value in public.items() if isinstance(value, Rule) or inspect.isfunction(value)}
+    assert {name for name in rules - {"fieldwise"} if f"`{name}" not in table} == set()
+    assert len(ROWS) == 13
