@@ -63,7 +63,7 @@ class Folded(Bound):
 
 @attrs.frozen
 class Spoken(Bound):
-    """Passes on what is said: None is no change, and from nothing when there is no ancestor."""
+    """Passes on what is said: None says nothing, and leaves what the other side says as it is."""
 
     inner: Bound
 
@@ -76,20 +76,11 @@ class Spoken(Bound):
         return self.inner.fold(present) if present else None
 
     def replay(self, onto: Any, changed: Any, ancestor: Any) -> Any:
-        if onto is None and changed is None:
-            return None
-        return self.inner.replay(*_spoken(onto, changed, ancestor))
+        if onto is not None and changed is not None:
+            return self.inner.replay(onto, changed, ancestor)
+        said = onto if changed is None else changed
+        # Replayed although nothing changed: so what the rule refuses is refused, and the result shares nothing with it.
+        return None if said is None else self.inner.replay(said, said, said)
 
     def order(self, a: Any, b: Any, ancestor: Any) -> int:
-        if a is None and b is None:
-            return 0
-        return self.inner.order(*_spoken(a, b, ancestor))
-
-
-def _spoken(a: Any, b: Any, ancestor: Any) -> tuple[Any, Any, Any]:
-    """Return the three with no side None, at least one of which is not: who says nothing has changed nothing."""
-    if a is not None and b is not None:
-        return a, b, ancestor
-    said = b if a is None else a
-    origin = said if ancestor is None else ancestor
-    return (origin, said, origin) if a is None else (said, origin, origin)
+        return 0 if a is None or b is None else self.inner.order(a, b, ancestor)

@@ -110,8 +110,8 @@ def test_ancestral_merger_where_one_side_changed_nothing_keeps_the_other(changed
     descendant = merge_trips.replayed(changed, ancestor, onto=ancestor)
     assert merge_trips(descendant, ancestor, ancestor) == merge_trips(ancestor, descendant, ancestor) == descendant
     for name in ("people", "points", "visits"):
-        said = getattr(changed, name)
-        assert getattr(descendant, name) == (getattr(ancestor, name) if said is None else said)
+        before, said = getattr(ancestor, name), getattr(changed, name)
+        assert getattr(descendant, name) == (before if said is None else said)
 
 
 @given(st.data())
@@ -140,6 +140,7 @@ def test_additions_of_lists_are_some_order_of_removals_and_appends(data: st.Data
         (additions, 0.7, 0.1, 0.1, 0.7),
         (additions, 3, 0.5, 0, 3.5),
         (additions, Decimal("1.10"), Decimal("2.2"), Decimal(1), Decimal("2.30")),
+        (additions, Decimal(0), Decimal("0.5"), Decimal("0.5"), Decimal(0)),
         (additions, datetime.timedelta(3), datetime.timedelta(5), datetime.timedelta(1), datetime.timedelta(7)),
         (additions, 3, 5, None, 8),
         (additions, None, 5, 1, 5),
@@ -149,6 +150,7 @@ def test_additions_of_lists_are_some_order_of_removals_and_appends(data: st.Data
         (additions, ("a",), ("a",), (), ("a", "a")),
         (additions, ["y"], ["x", "y", "w"], ["x", "y"], ["y", "w"]),
         (additions, ["a"], ["b"], None, ["a", "b"]),
+        (additions, ["x", "p"], ["p", "x"], ["p"], ["p", "x", "x"]),
         (additions, [{"n": [2]}], [{"n": [1]}], [], [{"n": [1]}, {"n": [2]}]),
         (add_wins, {"y", "a"}, {"x", "y", "b"}, {"x", "y"}, {"y", "a", "b"}),
         (add_wins, set(), {"x", "b"}, {"x"}, {"b"}),
