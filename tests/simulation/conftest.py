@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-_LONG = frozenset({"test_commit_rules_model", "test_explorer"})
+_LONG = frozenset({"test_approval", "test_commit_rules_model", "test_explorer", "test_quorum"})
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""The credit check once more, as a quorum: two of three bureaus decide."""
