@@ -6,9 +6,11 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
+
+from attrs import field
 
 from sagabus import Bus, Context, message
 from sagabus.errors import UnknownEndpointError
@@ -33,21 +35,27 @@ class MeterRead:
         number: of the request.
         cpu_s: processor time, all threads, user and system.
         round_trips: to the server, for load, commit, dispatch and receive, those included that found nothing.
+        counts: what else is counted there.
     """
 
     number: int
     pid: int
     cpu_s: float
     round_trips: int
+    counts: Mapping[str, int] = field(factory=dict)
 
 
-def open_meter(bus: Bus) -> None:
-    """Have the workers of *bus* answer, one request at a time, so that each of them gets one."""
+def open_meter(bus: Bus, counts: Callable[[], Mapping[str, int]] = dict) -> None:
+    """Have the workers of *bus* answer, one request at a time, so that each of them gets one.
+
+    Args:
+        counts: returns what else a worker counts.
+    """
     desk = bus.endpoint(METER, batch=1, concurrency=1)
 
     @desk.consumer
     def read(m: ReadMeter, context: Context) -> None:
-        context.reply(MeterRead(m.number, os.getpid(), cpu_s(), round_trips(bus)))
+        context.reply(MeterRead(m.number, os.getpid(), cpu_s(), round_trips(bus), counts()))
 
 
 def cpu_s() -> float:
