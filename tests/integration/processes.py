@@ -6,18 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 
 from sagabus import Bus
+from tests.integration.starter import ROOT, Starter
 from tests.servers import until
 
 APP = "tests.integration.creditapp:bus"
-ROOT = Path(__file__).parents[2]
 
 
 @frozen
@@ -27,6 +26,7 @@ class Place:
     url: str
     namespace: str
     folder: Path
+    starter: Starter
 
     @property
     def env(self) -> dict[str, str]:
@@ -74,18 +74,24 @@ class Place:
         jobs = [{"number": n} | ({"stop": whom} if n == stop_at else {}) for n in range(total)]
         self.sagabus("send", APP, "quick.job", "-", input="\n".join(map(json.dumps, jobs)))
 
-    def sagabus(self, *args: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        done = subprocess.run(
-            self.command(*args),
-            env={**os.environ, **self.env, **options.pop("env", {})},
-            cwd=options.pop("cwd", ROOT),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            **options,
-        )
+    def sagabus(
+        self,
+        *args: str,
+        check: bool = True,
+        anew: bool = False,
+        input: str = "",
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; *anew* in an interpreter of its own, for what is about how it begins."""
+        whole = {**os.environ, **self.env, **(env or {})}
+        if anew:
+            command = self.command(*args)
+            done = subprocess.run(
+                command, input=input, cwd=cwd, env=whole, capture_output=True, text=True, timeout=60, check=False
+            )
+        else:
+            done = self.starter.run(args, said=input, cwd=cwd, env=whole)
         assert not check or done.returncode == 0, done.stderr
         return done
 

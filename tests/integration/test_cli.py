@@ -59,7 +59,7 @@ def forked(bus: Bus) -> None:
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_fits_a_screen_and_has_an_example(place: Place, command: tuple[str, ...]) -> None:
     """Each help has at most 24 lines of at most 100 columns, and a command to copy."""
-    text = place.sagabus(*command, "--help").stdout
+    text = place.sagabus(*command, "--help", anew=True).stdout
     lines = text.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 100
@@ -88,7 +88,7 @@ def test_app_in_the_current_folder_is_found_however_sagabus_was_started(place: P
     """The current folder is importable also where Python itself would not look there."""
     (place.folder / "mine.py").write_text("from sagabus import Bus\nbus = Bus()\nother = Bus()\n")
     env = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(ROOT)}
-    assert place.sagabus("list", "mine", cwd=place.folder, env=env).stderr == "no sagas\n"
+    assert place.sagabus("list", "mine", cwd=place.folder, env=env, anew=True).stderr == "no sagas\n"
     done = place.sagabus("list", "mine:nothing", cwd=place.folder, env=env, check=False)
     assert (done.returncode, done.stderr) == (
         2,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.integration.starter import Starter
+
+Sagabus = Callable[..., subprocess.CompletedProcess[str]]
 
 APP = """
 from typing import Annotated
@@ -90,9 +96,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def sagabus(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in *folder* to its end."""
-    return run(folder, "-m", "sagabus", *args)
+@pytest.fixture
+def sagabus(folder: Path, starter: Starter) -> Sagabus:
+    """Return what runs a command in the folder to its end."""
+    return lambda *args: starter.run(args, env=os.environ, cwd=folder)
 
 
 def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -104,18 +111,18 @@ def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_simulate_of_a_sound_saga_lists_its_outcomes_and_connects_nothing(folder: Path) -> None:
+def test_simulate_of_a_sound_saga_lists_its_outcomes_and_connects_nothing(sagabus: Sagabus) -> None:
     """Each outcome comes with how many schedules end so and a token; several outcomes are no failure."""
-    done = sagabus(folder, "simulate", "workshop:other", "AtLeast", "messages.jsonl")
+    done = sagabus("simulate", "workshop:other", "AtLeast", "messages.jsonl")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.match(r"exhaustive: \d+ states, \d+ transitions, 138 schedules, 2 outcomes: ok\n", done.stdout)
     assert "\n78 schedules end with Delivered(number='7', parts=2)\n  --replay v1:" in done.stdout
     assert "\n60 schedules end with Delivered(number='7', parts=3)\n  --replay v1:" in done.stdout
 
 
-def test_simulate_as_json_is_a_line_for_the_whole_and_one_for_each_outcome(folder: Path) -> None:
+def test_simulate_as_json_is_a_line_for_the_whole_and_one_for_each_outcome(sagabus: Sagabus) -> None:
     """Programs get the same: numbers as numbers, decisions as wire names with bodies."""
-    done = sagabus(folder, "simulate", "workshop:other", "AtLeast", "messages.jsonl", "--json")
+    done = sagabus("simulate", "workshop:other", "AtLeast", "messages.jsonl", "--json")
     whole, *outcomes = rows(done.stdout)
     assert {k: whole[k] for k in ("kind", "ok", "mode", "seed", "complete", "schedules")} == {
         "kind": "exploration",
@@ -131,9 +138,9 @@ def test_simulate_as_json_is_a_line_for_the_whole_and_one_for_each_outcome(folde
     ]
 
 
-def test_simulate_of_a_faulty_saga_reports_the_schedule_and_exits_1(folder: Path) -> None:
+def test_simulate_of_a_faulty_saga_reports_the_schedule_and_exits_1(sagabus: Sagabus, folder: Path) -> None:
     """The report names the fault, tells the steps, draws the versions, and ends with a test that fails alike."""
-    done = sagabus(folder, "simulate", "workshop:bus", "Exactly", "messages.jsonl")
+    done = sagabus("simulate", "workshop:bus", "Exactly", "messages.jsonl")
     assert done.returncode == 1
     assert done.stderr == ("sagabus: Exactly: stuck; the report says by which schedule, and how to see it again\n")
     assert "\nstuck: Exactly/7 never completes" in done.stdout
@@ -148,15 +155,15 @@ def test_simulate_of_a_faulty_saga_reports_the_schedule_and_exits_1(folder: Path
 def test_simulate_with_a_token_tells_that_schedule_alone(folder: Path) -> None:
     """The token of an outcome tells how it comes about; that of a failure shows the failure again, with exit code 1."""
     args = ("simulate", "workshop:other", "AtLeast", "messages.jsonl", "--json")
-    outcomes = rows(sagabus(folder, *args).stdout)[1:]
+    outcomes = rows(run(folder, "-m", "sagabus", *args).stdout)[1:]
     (rare,) = (row["example"] for row in outcomes if row["decisions"][0]["data"]["parts"] == 3)
-    told = sagabus(folder, *args[:-1], "--replay", rare)
+    told = run(folder, "-m", "sagabus", *args[:-1], "--replay", rare)
     assert told.returncode == 0
     assert told.stdout.endswith("decides Delivered(number='7', parts=3); completed\n")
 
     args = ("simulate", "workshop:bus", "Exactly", "messages.jsonl", "--json")
-    failure = rows(sagabus(folder, *args).stdout)[-1]
-    again = sagabus(folder, *args, "--replay", failure["token"])
+    failure = rows(run(folder, "-m", "sagabus", *args).stdout)[-1]
+    again = run(folder, "-m", "sagabus", *args, "--replay", failure["token"])
     assert again.returncode == 1
     assert {k: rows(again.stdout)[-1][k] for k in ("failure", "token")} == {
         "failure": "stuck",
@@ -164,9 +171,9 @@ def test_simulate_with_a_token_tells_that_schedule_alone(folder: Path) -> None:
     }
 
 
-def test_simulate_told_to_allow_one_outcome_fails_where_there_are_two(folder: Path) -> None:
+def test_simulate_told_to_allow_one_outcome_fails_where_there_are_two(sagabus: Sagabus) -> None:
     """With --one-outcome every schedule must end as it would without a race."""
-    done = sagabus(folder, "simulate", "workshop:other", "AtLeast", "messages.jsonl", "--one-outcome")
+    done = sagabus("simulate", "workshop:other", "AtLeast", "messages.jsonl", "--one-outcome")
     assert done.returncode == 1
     assert "\noutcome: this schedule ends with Delivered(number='7', parts=3)" in done.stdout
 
@@ -174,20 +181,20 @@ def test_simulate_told_to_allow_one_outcome_fails_where_there_are_two(folder: Pa
 def test_simulate_at_random_is_repeated_by_its_seed(folder: Path) -> None:
     """The same seed tries the same schedules; as many as --runs says."""
     args = ("simulate", "workshop:other", "AtLeast", "messages.jsonl", "--mode", "random", "--runs", "20")
-    first = sagabus(folder, *args, "--seed", "4")
+    first = run(folder, "-m", "sagabus", *args, "--seed", "4")
     assert first.stdout.startswith("random, seed 4: ")
     assert " 20 schedules, " in first.stdout
-    assert sagabus(folder, *args, "--seed", "4").stdout == first.stdout
+    assert run(folder, "-m", "sagabus", *args, "--seed", "4").stdout == first.stdout
 
 
-def test_simulate_with_consumers_needs_no_replies_in_the_file(folder: Path) -> None:
+def test_simulate_with_consumers_needs_no_replies_in_the_file(sagabus: Sagabus, folder: Path) -> None:
     """All of the bus takes part: the workshop answers. Without it the saga waits for ever, unless it may."""
     (folder / "order.jsonl").write_text(MESSAGES.splitlines()[1])
     args = ("simulate", "workshop:other", "AtLeast", "order.jsonl")
-    with_workshop = sagabus(folder, *args, "--with-consumers")
+    with_workshop = sagabus(*args, "--with-consumers")
     assert "with Delivered(number='7', parts=2)\n" in with_workshop.stdout, with_workshop.stderr
-    assert "\nstuck: AtLeast/7 never completes" in sagabus(folder, *args).stdout
-    assert "schedule ends with no decision\n" in sagabus(folder, *args, "--may-wait").stdout
+    assert "\nstuck: AtLeast/7 never completes" in sagabus(*args).stdout
+    assert "schedule ends with no decision\n" in sagabus(*args, "--may-wait").stdout
 
 
 @pytest.mark.parametrize(
@@ -204,26 +211,28 @@ def test_simulate_with_consumers_needs_no_replies_in_the_file(folder: Path) -> N
         ("# nothing", "there is no message in the file"),
     ],
 )
-def test_simulate_of_a_bad_line_says_which_and_how_to_mend_it(folder: Path, line: str, words: str) -> None:
+def test_simulate_of_a_bad_line_says_which_and_how_to_mend_it(
+    sagabus: Sagabus, folder: Path, line: str, words: str
+) -> None:
     """A line that holds no message for the saga is a usage error, in one line."""
     (folder / "bad.jsonl").write_text(f"# bad\n{line}\n")
-    done = sagabus(folder, "simulate", "workshop:other", "AtLeast", "bad.jsonl")
+    done = sagabus("simulate", "workshop:other", "AtLeast", "bad.jsonl")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_simulate_of_an_unknown_saga_says_which_there_are(folder: Path) -> None:
+def test_simulate_of_an_unknown_saga_says_which_there_are(sagabus: Sagabus) -> None:
     """A wrong name is a usage error that names the right ones."""
-    done = sagabus(folder, "simulate", "workshop:bus", "AtMost", "messages.jsonl")
+    done = sagabus("simulate", "workshop:bus", "AtMost", "messages.jsonl")
     assert (done.returncode, done.stderr) == (2, "sagabus: no saga 'AtMost' on workshop:bus; it has Exactly\n")
 
 
-def test_simulate_takes_a_line_at_its_word_on_what_starts(folder: Path) -> None:
+def test_simulate_takes_a_line_at_its_word_on_what_starts(sagabus: Sagabus, folder: Path) -> None:
     """A keyless message goes to the saga of the first start, and `start` says which those are."""
     start = '{"type": "simulated.order", "data": {"number": "8"}, "start": true}'
     second = MESSAGES.replace('"7"}}', '"7"}, "start": false}')
     (folder / "two.jsonl").write_text(second + start)
-    done = sagabus(folder, "simulate", "workshop:other", "AtLeast", "two.jsonl", "--may-wait", "--max-states", "20000")
+    done = sagabus("simulate", "workshop:other", "AtLeast", "two.jsonl", "--may-wait", "--max-states", "20000")
     assert "with Delivered(number='8', parts=2)\n" in done.stdout
     assert "Delivered(number='7'" not in done.stdout
