@@ -62,6 +62,13 @@ def cluster_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """Yield the URL of a virtual host made for this run."""
+    with servers.rabbitmq_url() as url:
+        yield url
+
+
 @pytest.fixture
 def namespace() -> str:
     """Return a namespace that no other test uses."""

@@ -13,16 +13,8 @@ from sagabus.errors import ConfigurationError
 from sagabus.link import Command
 from sagabus.testing.transport_contract import bodies, command, event, take
 from sagabus.transport import Refusal
-from tests import servers
 from tests.contract.test_transports import fresh_namespace
 from transports.amqp import AmqpTransport
-
-
-@pytest.fixture(scope="module")
-def server_url() -> Iterator[str]:
-    """Yield a virtual host."""
-    with servers.rabbitmq_url() as url:
-        yield url
 
 
 @pytest.fixture
@@ -32,9 +24,9 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def transport(server_url: str, namespace: str) -> Iterator[AmqpTransport]:
+def transport(rabbitmq_url: str, namespace: str) -> Iterator[AmqpTransport]:
     """Yield a transport."""
-    transport = AmqpTransport(server_url, namespace=namespace)
+    transport = AmqpTransport(rabbitmq_url, namespace=namespace)
     yield transport
     transport.close()
 
@@ -64,9 +56,9 @@ def test_sender_whose_connection_was_lost_connects_again(transport: AmqpTranspor
     assert bodies(take(transport.receiver(["a"], consumer="c", claim_s=60), 2)) == [b"1", b"3"]
 
 
-def until_given_up(server_url: str) -> None:
+def until_given_up(rabbitmq_url: str) -> None:
     """Return when the broker has closed a connection that promised a heartbeat a second and sent none."""
-    with Connection(server_url, heartbeat=1) as neglected:
+    with Connection(rabbitmq_url, heartbeat=1) as neglected:
         silent = neglected.connection.sock
         silent.settimeout(30)
         with suppress(ConnectionResetError):
@@ -75,18 +67,18 @@ def until_given_up(server_url: str) -> None:
 
 
 def test_handler_longer_than_the_heartbeat_keeps_its_connection(
-    server_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+    rabbitmq_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a handler runs, and nobody reads its connection, another thread answers for it."""
     monkeypatch.setattr("transports.amqp_session.HEARTBEAT_S", 1)
     monkeypatch.setattr("transports.amqp.HEARTBEAT_S", 1)
-    transport = AmqpTransport(server_url, namespace=namespace)
+    transport = AmqpTransport(rabbitmq_url, namespace=namespace)
     transport.declare("a", subscriptions=[])
     transport.send([command("a", b"1")])
     receiver = transport.receiver(["a"], consumer="c", claim_s=60)
     done = take(receiver, 1)
     # The handler: it is at work for as long as the broker has patience with a connection that is silent from now on.
-    until_given_up(server_url)
+    until_given_up(rabbitmq_url)
     receiver.exchange((), done, (), 0, 0.0)
     receiver.close()
     assert receiver.session.epoch == 1
@@ -94,9 +86,9 @@ def test_handler_longer_than_the_heartbeat_keeps_its_connection(
     transport.close()
 
 
-def test_declarations_made_at_once_are_all_kept(server_url: str, namespace: str) -> None:
+def test_declarations_made_at_once_are_all_kept(rabbitmq_url: str, namespace: str) -> None:
     """However many processes start together, the record of what was declared misses none of them."""
-    transports = [AmqpTransport(server_url, namespace=namespace) for _ in range(6)]
+    transports = [AmqpTransport(rabbitmq_url, namespace=namespace) for _ in range(6)]
     threads = [
         threading.Thread(target=transport.declare, args=(f"e{n}",), kwargs={"subscriptions": ["t", f"t{n}"]})
         for n, transport in enumerate(transports)
@@ -112,9 +104,9 @@ def test_declarations_made_at_once_are_all_kept(server_url: str, namespace: str)
         transport.close()
 
 
-def test_limit_declared_elsewhere_holds_for_every_sender(server_url: str, namespace: str) -> None:
+def test_limit_declared_elsewhere_holds_for_every_sender(rabbitmq_url: str, namespace: str) -> None:
     """A sender that declared nothing itself knows when a queue is full."""
-    with_limit, sender = (AmqpTransport(server_url, namespace=namespace) for _ in range(2))
+    with_limit, sender = (AmqpTransport(rabbitmq_url, namespace=namespace) for _ in range(2))
     with_limit.declare("a", subscriptions=["t"], max_length=2)
     assert sender.send([command("a", b"1"), event("t", b"2")]) == {}
     assert sender.send([command("a", b"3"), event("t", b"4")]) == {0: Refusal.FULL, 1: Refusal.FULL}
@@ -130,9 +122,9 @@ def test_store_commands_cannot_join_the_write(transport: AmqpTransport) -> None:
         receiver.exchange((), (), [Command(("SET", "k", "1"), "k")], 0, 0.0)
 
 
-def test_credentials_refused_are_a_configuration_error(server_url: str) -> None:
+def test_credentials_refused_are_a_configuration_error(rabbitmq_url: str) -> None:
     """Trying again would not help, and the error shows no password."""
-    transport = AmqpTransport(server_url.replace("guest:guest", "guest:wrong"), namespace="test")
+    transport = AmqpTransport(rabbitmq_url.replace("guest:guest", "guest:wrong"), namespace="test")
     with pytest.raises(ConfigurationError, match="refuses") as caught:
         transport.send([command("a", b"1")])
     assert "wrong" not in str(caught.value)

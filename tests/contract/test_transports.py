@@ -77,21 +77,17 @@ class StreamsContract(TransportContract):
 class TestStreamsOnValkey(StreamsContract):
     """The server that the embedded store runs."""
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server_url(cls) -> Iterator[str]:
-        with servers.valkey() as url:
-            yield url
+    @pytest.fixture
+    def server_url(self, valkey_url: str) -> str:
+        return valkey_url
 
 
 class TestStreamsOnRedis(StreamsContract):
     """The oldest server that is supported."""
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server_url(cls) -> Iterator[str]:
-        with servers.redis7() as url:
-            yield url
+    @pytest.fixture
+    def server_url(self, redis7_url: str) -> str:
+        return redis7_url
 
 
 class TestStreamsOnACluster(StreamsContract):
@@ -99,31 +95,23 @@ class TestStreamsOnACluster(StreamsContract):
 
     cannot = frozenset({"prompt-withdrawal"})
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server_url(cls) -> Iterator[str]:
-        with servers.cluster() as url:
-            yield url
+    @pytest.fixture
+    def server_url(self, cluster_url: str) -> str:
+        return cluster_url
 
 
 class TestRabbitMQ(TransportContract):
-    """A virtual host of its own. A connection that dies gives back what it held, so there is nothing to claim."""
+    """A real broker. A connection that dies gives back what it held, so there is nothing to claim."""
 
     cannot = frozenset({"claims", "partitions"})
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server_url(cls) -> Iterator[str]:
-        with servers.rabbitmq_url() as url:
-            yield url
-
     @pytest.fixture
-    def make_transport(self, server_url: str) -> Iterator[Callable[[], Transport]]:
+    def make_transport(self, rabbitmq_url: str) -> Iterator[Callable[[], Transport]]:
         namespace = fresh_namespace()
         made: list[KombuTransport] = []
 
         def make() -> Transport:
-            made.append(KombuTransport(server_url, namespace=namespace))
+            made.append(KombuTransport(rabbitmq_url, namespace=namespace))
             return made[-1]
 
         yield make

@@ -109,7 +109,7 @@ class OrderSaga(Saga[Progress], key="number", merger=farthest):
             self.send(MakePart(m.number, part), to="workshop")
         self.send(LostLetter(), to="nowhere")
         self.defer(Overdue(), after=timedelta(hours=1), name="overdue")
-        self.defer(LookAgain(), after=0.1)
+        self.defer(LookAgain(), after=0.02)
 
     @handles
     def made(self, m: PartMade) -> None:

@@ -127,22 +127,21 @@ def test_worker_that_dies_on_one_server_leaves_everything_to_another_after_the_c
 @pytest.mark.usefixtures("short_lease")
 @pytest.mark.parametrize("point", ["after-commit", "after-send", "after-note", "before-exchange"])
 def test_worker_that_dies_with_rabbitmq_leaves_everything_to_the_next(
-    point: str, valkey_url: str, namespace: str
+    point: str, valkey_url: str, rabbitmq_url: str, namespace: str
 ) -> None:
     """The broker gives back what the dead connection held; sagas and outboxes are in the store."""
     points = Failpoints()
     parts: dict[str, Any] = {"flaky": True, "retry": QUICK, "namespace": namespace, "batch": 1}
-    with servers.rabbitmq_url() as broker:
-        fragile = points.transport(open_transport(broker, namespace))
-        first = order_app(points.store(RedisStore(valkey_url, namespace=namespace)), fragile, **parts)
-        for number in range(ORDERS):
-            first.bus.send(Order(str(number)), to="orders")
-        points.arm(point, 3)
-        with pytest.raises(Crash):
-            work(first, "first", lambda: time.sleep(0.01))
-        first.bus.close()  # with a process, its connections end
-        second = order_app(valkey_url, broker, **parts)
-        second.delivered += first.delivered
-        servers.until(lambda: settle(second.bus) or second.finished(ORDERS), "the last delivery")
-        second.check(ORDERS)
-        second.bus.close()
+    fragile = points.transport(open_transport(rabbitmq_url, namespace))
+    first = order_app(points.store(RedisStore(valkey_url, namespace=namespace)), fragile, **parts)
+    for number in range(ORDERS):
+        first.bus.send(Order(str(number)), to="orders")
+    points.arm(point, 3)
+    with pytest.raises(Crash):
+        work(first, "first", lambda: time.sleep(0.01))
+    first.bus.close()  # with a process, its connections end
+    second = order_app(valkey_url, rabbitmq_url, **parts)
+    second.delivered += first.delivered
+    servers.until(lambda: settle(second.bus) or second.finished(ORDERS), "the last delivery")
+    second.check(ORDERS)
+    second.bus.close()

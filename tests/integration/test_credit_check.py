@@ -11,10 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
+from attrs import frozen
 
 from tests import servers
 
 ROOT = Path(__file__).parents[2]
+APPLICANTS = 400
+RACE = ("--applicants", str(APPLICANTS), "--processes", "3")
 LAST_LINE = re.compile(
     r"applicants=(\d+) decided=\1 lost=0 twice=0 contradictory=0 forks=([1-9]\d*) merges=([1-9]\d*) seconds=\d+\.\d"
 )
@@ -56,13 +60,31 @@ def check_ended_well(run: subprocess.CompletedProcess[str], applicants: int) -> 
     assert run.returncode == 0, run.stderr
 
 
-def test_credit_check_with_racing_workers_decides_everybody_once(tmp_path: Path, valkey_url: str) -> None:
-    """Three processes race for 800 applicants; the last line says that nobody was lost or decided twice."""
-    run = credit_check(tmp_path, "--applicants", "800", "--processes", "3", "--store", valkey_url)
-    check_ended_well(run, 800)
-    with (tmp_path / "decisions.csv").open(newline="") as file:
+@frozen
+class Finished:
+    """A run that is over, what it wrote, and what it left on its server: each key's time to live, in seconds."""
+
+    run: subprocess.CompletedProcess[str]
+    folder: Path
+    left: dict[bytes, int]
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a run of three processes that had a server to itself."""
+    folder = tmp_path_factory.mktemp("raced")
+    with servers.valkey() as url, redis.Redis.from_url(url) as client:
+        run = credit_check(folder, *RACE, "--store", url)
+        left = {key: client.ttl(key) for key in client.scan_iter(count=10_000)}
+    return Finished(run, folder, left)
+
+
+def test_credit_check_with_racing_workers_decides_everybody_once(raced: Finished) -> None:
+    """Three processes race for 400 applicants; the last line says that nobody was lost or decided twice."""
+    check_ended_well(raced.run, APPLICANTS)
+    with (raced.folder / "decisions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len({row["customer"] for row in rows}) == len(rows) == 800
+    assert len({row["customer"] for row in rows}) == len(rows) == APPLICANTS
     for row in rows:
         scores = [int(score.partition("=")[2]) for score in row["scores"].split()]
         assert len(scores) in (2, 3)
@@ -87,41 +109,31 @@ def test_credit_check_on_the_systems_redis_decides_everybody_once(tmp_path: Path
     """URLs in the environment are those of the run and of its workers."""
     run = credit_check(
         tmp_path,
-        *("--applicants", "800", "--processes", "3"),
+        *RACE,
         SAGABUS_STORE=redis7_url,
         SAGABUS_TRANSPORT=redis7_url,
     )
-    check_ended_well(run, 800)
+    check_ended_well(run, APPLICANTS)
 
 
-def test_credit_check_over_rabbitmq_decides_everybody_once(tmp_path: Path, valkey_url: str) -> None:
+def test_credit_check_over_rabbitmq_decides_everybody_once(tmp_path: Path, valkey_url: str, rabbitmq_url: str) -> None:
     """Store and transport may be two servers: no write is shared, and the result is the same."""
-    with servers.rabbitmq_url() as amqp_url:
-        run = credit_check(
-            tmp_path,
-            *("--applicants", "800", "--processes", "3"),
-            SAGABUS_STORE=valkey_url,
-            SAGABUS_TRANSPORT=amqp_url,
-        )
-    check_ended_well(run, 800)
+    run = credit_check(tmp_path, *RACE, SAGABUS_STORE=valkey_url, SAGABUS_TRANSPORT=rabbitmq_url)
+    check_ended_well(run, APPLICANTS)
 
 
 def test_credit_check_without_a_server_runs_one_of_its_own(tmp_path: Path) -> None:
     """In an empty folder, with nothing configured, the embedded server is started there and shared by the workers."""
-    run = credit_check(tmp_path, "--applicants", "800", "--processes", "3")
-    check_ended_well(run, 800)
+    run = credit_check(tmp_path, *RACE)
+    check_ended_well(run, APPLICANTS)
     assert (tmp_path / ".sagabus").is_dir()
 
 
-def test_credit_check_ended_well_leaves_no_queue_and_only_sagas_that_expire(tmp_path: Path) -> None:
+def test_credit_check_ended_well_leaves_no_queue_and_only_sagas_that_expire(raced: Finished) -> None:
     """A run takes its queues with it, and what it stored goes by itself within an hour."""
-    import redis
-
-    with servers.valkey() as url, redis.Redis.from_url(url) as client:
-        check_ended_well(credit_check(tmp_path, "--applicants", "800", "--processes", "3", "--store", url), 800)
-        left = list(client.scan_iter(count=10_000))
-        assert left, "the sagas are there to be looked at"
-        assert [key for key in left if not 0 < client.ttl(key) <= 3600] == []
+    check_ended_well(raced.run, APPLICANTS)
+    assert raced.left, "the sagas are there to be looked at"
+    assert {key: ttl for key, ttl in raced.left.items() if not 0 < ttl <= 3600} == {}
 
 
 def test_credit_check_in_one_process_does_not_ask_for_forks(tmp_path: Path, valkey_url: str) -> None:

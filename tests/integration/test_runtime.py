@@ -74,9 +74,8 @@ def make_parts(request: pytest.FixtureRequest, namespace: str) -> Iterator[Calla
             url = request.getfixturevalue("valkey_url")
             yield lambda: {"store": url, "transport": memory, "namespace": namespace}
         case _:
-            url = request.getfixturevalue("valkey_url")
-            with servers.rabbitmq_url() as broker:
-                yield lambda: {"store": url, "transport": broker, "namespace": namespace}
+            url, broker = request.getfixturevalue("valkey_url"), request.getfixturevalue("rabbitmq_url")
+            yield lambda: {"store": url, "transport": broker, "namespace": namespace}
 
 
 EVERYWHERE = pytest.mark.parametrize("make_parts", [*KINDS, "rabbitmq"], indirect=True)
