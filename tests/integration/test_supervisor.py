@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
 
 from sagabus.supervisor import HOPELESS, Supervisor
 from tests.integration.processes import APP, ROOT, Place, signal_until_ended
@@ -64,15 +67,23 @@ def test_kill_ends_a_worker_that_runs_and_check_replaces_it_every_time(place: Pl
         assert watched.stop() == 0
 
 
-def test_worker_that_keeps_crashing_at_its_start_is_restarted_later_and_later(place: Place) -> None:
+def test_worker_that_keeps_crashing_at_its_start_is_restarted_later_and_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first crash is mended at once; one that follows soon has to wait."""
+    now_s = [1000.0]
+    monkeypatch.setattr("sagabus.supervisor.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     with supervisor(place, 1, "quick", CREDITAPP_BROKEN="1") as watched:
         until_checked(watched, lambda: watched.restarts == 1, "the first restart")
-        until(lambda: not watched.pids, "the second crash")
-        watched.check()
-        watched.check()
-        assert watched.restarts == 1
-        until_checked(watched, lambda: watched.restarts == 2, "the second restart")
+        for restarts, delay_s in ((1, 0.5), (2, 1.0)):
+            until(lambda: not watched.pids, "another crash")
+            watched.check()
+            now_s[0] += delay_s / 2
+            watched.check()
+            assert watched.restarts == restarts
+            now_s[0] += delay_s / 2
+            watched.check()
+            assert watched.restarts == restarts + 1
 
 
 def test_worker_that_cannot_be_started_ends_the_supervisor_with_2(place: Place) -> None:
