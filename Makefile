@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-simulator coverage coverage-report races machine rules acceptance clean
+.PHONY: help demo test check bench bench-simulator coverage coverage-report races machine rules explorer acceptance clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -19,7 +19,8 @@ help:
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
 	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
 	@echo "make machine     compare the stores for as long as it takes"
-	@echo "make rules       model-check the commit rules, the five largest configurations too"
+	@echo "make rules       model-check the commit rules, the largest configurations too"
+	@echo "make explorer    compare the explorer with a walk through every schedule, for 2,000 sagas"
 	@echo "make acceptance  run the demo on each of the three transports"
 	@echo "make clean       remove what the other targets made"
 
@@ -68,6 +69,9 @@ machine: $(STAMP)
 
 rules: $(STAMP)
 	SAGABUS_RULES=whole $(PYTEST) --timeout=0 tests/simulation/test_commit_rules_model.py
+
+explorer: $(STAMP)
+	SAGABUS_GENERATED=2000 $(PYTEST) --timeout=0 tests/simulation/test_explorer.py
 
 acceptance: $(STAMP)
 	.ci/acceptance $(BIN)/python

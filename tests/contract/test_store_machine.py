@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -332,24 +333,22 @@ def dots(snapshot: Snapshot) -> list[Dot]:
     return [version.dot for version in snapshot.versions]
 
 
-ALL = {"stored", "forked", "late", "duplicate"} | {
-    "consumed",
-    "completed",
-    "life",
-    "clock",
-    "merged",
-    "settle",
-    "siblings",
-}
+OFTEN = {"stored", "forked", "clock", "merged"}
+ALL = OFTEN | {"late", "duplicate", "consumed", "completed", "life", "settle", "siblings"}
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("server", ["valkey_url", "redis7_url"])
 def test_memory_and_server_never_differ(server: str, request: pytest.FixtureRequest) -> None:
-    """Whatever is done, in whatever order: both stores give the same results, snapshots, histories and listings."""
+    """Whatever is done, in whatever order: both stores give the same results, snapshots, histories and listings.
+
+    Some sequences in the suite, ten thousand of them in `make machine`.
+    """
     url = request.getfixturevalue(server)
     seen.clear()
-    chosen = settings(settings.default, max_examples=2 * settings.default.max_examples, stateful_step_count=30)
+    chosen = settings(settings.default, max_examples=10_000 if LONG else 60, stateful_step_count=30)
     run_state_machine_as_test(lambda: TwoStores(url), settings=chosen)
     print(dict(seen.most_common()))
-    assert set(seen) == ALL, "some outcome was never reached, so nothing was compared of it"
+    # Outcomes that are rare in a short run, each by a test of its own on every store: the store contract has those.
+    assert (ALL if LONG else OFTEN) <= set(seen) <= ALL, "some outcome was never reached, so nothing was compared of it"

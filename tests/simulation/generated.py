@@ -218,12 +218,11 @@ class Case:
         return "\n".join([f"seed {self.seed}, draw {self.draw}", *map(str, self.plans), options])
 
 
-def generate(seed: int, most_steps: int = MOST_STEPS) -> Case:
-    """Return the first case drawn with *seed* whose schedules can all be walked; the same one every time.
+def generate(seed: int, draw: int = 0, most_steps: int = MOST_STEPS) -> Case:
+    """Return the first case drawn with *seed*, from *draw* on, whose schedules can all be walked; always the same one.
 
     Where there are too many, less is asked of the same sagas: fewer messages and mishaps, then fewer workers.
     """
-    draw = 0
     while True:
         number, small = divmod(draw, _SMALLEST + 1)
         chance = random.Random(f"{seed}/{number}")

@@ -1,9 +1,14 @@
-"""The explorer, checked: of small sagas drawn at random it finds just what a naive enumerator finds."""
+"""The explorer, checked: of small sagas drawn at random it finds just what a naive enumerator finds.
+
+`SAGABUS_GENERATED=2000` (`make explorer`) draws so many instead of two hundred.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Any
 from unittest.mock import ANY
 
@@ -24,14 +29,21 @@ from tests.simulation.generated import Case, Plan, generate
 from tests.simulation.naive import AT_MOST, Ending, Naive, counted
 from tests.simulation.vocabulary import Begin, Do, Fact
 
-CASES = 200
 MOST_STATES = 200_000
+DRAWS = [
+    int(digit, 36)
+    for digit in "0100412101740dd03044209206270330421212302140d056000000424144640c23051000222070000600011c404002006610"
+    "20001619002306526000021620235203a30208505400203160010020006401040004200403600946504204002440041i0284"
+]
+"""Where the first case of each seed is that is small enough: most of the time goes into those that are not."""
+CASES = int(os.environ.get("SAGABUS_GENERATED", len(DRAWS)))
+FOUR_AT_ONCE = [("against ancestor", 3), ("keep last", 2), *[("both changes", 3)] * (len(DRAWS) < CASES)]
 
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
     """Return the generated cases, walked by the naive enumerator."""
-    return [generate(seed) for seed in range(CASES)]
+    return [generate(seed, draw) for seed, draw in zip(range(CASES), chain(DRAWS, repeat(0)), strict=False)]
 
 
 def ending_of(case: Case) -> Callable[[Moment], Ending]:
@@ -102,7 +114,7 @@ def test_explorer_that_examines_mergers_finds_the_same_where_it_has_no_objection
     assert {search.failure.fault.kind for _, search in found if search.failure and search.failure.fault} == {"merger"}
 
 
-@pytest.mark.parametrize(("merger", "workers"), [("both changes", 3), ("against ancestor", 3), ("keep last", 2)])
+@pytest.mark.parametrize(("merger", "workers"), FOUR_AT_ONCE)
 def test_explorer_of_four_messages_at_once_finds_every_ending(merger: str, workers: int) -> None:
     """Also where three workers fork one saga into three, and a merger with an ancestor folds what has other parents."""
     plan = Plan(
