@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import attrs
 
@@ -68,6 +68,14 @@ class Itinerary(Saga[S]):
                 "a second life would use the idempotency keys of the first again, so nothing would be done",
                 "Leave out restartable=, and let each run have a key of its own",
             )
+        for base in vars(cls).get("__orig_bases__", ()):
+            for state in get_args(base) if get_origin(base) is Itinerary else ():
+                if isinstance(state, type) and not issubclass(state, ItineraryState):
+                    raise ItineraryError(
+                        subject,
+                        f"its state {state.__qualname__} has no room for the itinerary's own",
+                        f"Write class {state.__qualname__}(ItineraryState)",
+                    )
         if "steps" in vars(cls):
             cls._route = check_route(cls.steps, subject)
         if cls._route:
@@ -244,16 +252,16 @@ def _add_handlers(cls: type[Itinerary[Any]]) -> None:
     """Give *cls* the handlers of answers. The base has none, for a saga with handlers must have a start as well."""
 
     @handles(StepDone)
-    def step_done(self: Itinerary[Any], m: StepDone) -> None:
+    def _on_step_done(self: Itinerary[Any], m: StepDone) -> None:
         self._answered(m)
 
     @handles(StepFailed)
-    def step_failed(self: Itinerary[Any], m: StepFailed) -> None:
+    def _on_step_failed(self: Itinerary[Any], m: StepFailed) -> None:
         self._refused(m)
 
     @handles(StepOverdue)
-    def step_overdue(self: Itinerary[Any], m: StepOverdue) -> None:
+    def _on_step_overdue(self: Itinerary[Any], m: StepOverdue) -> None:
         self._overdue(m)
 
-    for handler in (step_done, step_failed, step_overdue):
+    for handler in (_on_step_done, _on_step_failed, _on_step_overdue):
         setattr(cls, handler.__name__, handler)

@@ -221,6 +221,7 @@ def test_itinerary_with_a_refused_step_undoes_what_was_done_in_reverse(begun: Ma
     harness.give(slip("flight").done(number="LH1"))
     harness.give(slip("hotel").done(number="H2"))
     assert commands(harness.give(slip("car").failed("none left"))) == [released("hotel", note="H2")]
+    assert list(harness.timers) == ["hotel"]
     assert commands(harness.give(undo("hotel").done())) == [released("flight", note="LH1")]
     left = harness.give(undo("flight").done())
     assert published(left) == [ItineraryUndone("Trip", "42", "none left", "car", ("hotel", "flight"))]
@@ -563,6 +564,22 @@ def test_itinerary_refuses_what_would_break_it(option: dict[str, Any]) -> None:
     with pytest.raises(ItineraryError, match=f"Leave out {next(iter(option))}="):
 
         class Wrong(Itinerary[TripState], key="trip", **option):
+            steps = (FLIGHT,)
+
+            @starts
+            def requested(self, m: BookTrip) -> None: ...
+
+
+def test_itinerary_over_another_state_is_refused() -> None:
+    """Its state has to have room for what the itinerary knows."""
+
+    @define
+    class Bare:
+        city: str = ""
+
+    with pytest.raises(ItineraryError, match=r"Write class .*Bare\(ItineraryState\)"):
+
+        class Wrong(Itinerary[Bare], key="trip"):  # type: ignore[type-var]
             steps = (FLIGHT,)
 
             @starts
