@@ -215,7 +215,7 @@ def resolve_hints(cls: type, local_names: Mapping[str, Any] | None = None) -> di
 
 
 def _resolve(hint: str, cls: type, names: Mapping[str, Any]) -> Any:
-    scope = types.SimpleNamespace(__annotations__={"it": hint})
+    scope = type("scope", (), {"__annotations__": {"it": hint}})  # only a class may have a ClassVar
     module = sys.modules.get(cls.__module__)
     try:
         return typing.get_type_hints(scope, vars(module) if module else {}, dict(names), include_extras=True)["it"]

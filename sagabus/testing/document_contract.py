@@ -314,8 +314,15 @@ class DocumentStoreContract:
         assert longer.expires_ms >= long.expires_ms + 9 * LONG_MS
         assert never.expires_ms is None
         assert sooner.expires_ms < longer.expires_ms
-        made(documents, exactly(sooner, b"v", ttl_ms=20))
-        poll(lambda: not look(documents).values)
+
+    def test_document_told_to_stay_outlives_its_first_end(self, documents: DocumentStore) -> None:
+        """Whether its end was put off for a while or for ever; the one that was brought forward is gone."""
+        keys = [DocumentKey(name, "pair") for name in ("never", "later", "sooner")]
+        for key, first_ms, then_ms in zip(keys, (500, 500, LONG_MS), (None, LONG_MS, 501), strict=True):
+            found = made(documents, exactly(StoredDocument(key), b"v", ttl_ms=first_ms))
+            made(documents, exactly(found, b"w", ttl_ms=then_ms))
+        poll(lambda: not look(documents, keys[2]).values)
+        assert [values(found) for found in documents.read(keys)] == [[b"w"], [b"w"], []]
 
     @pytest.mark.parametrize(("first_ms", "second_ms"), [(LONG_MS, 10), (10, LONG_MS), (None, 10), (10, None)])
     def test_fork_never_shortens_a_document(
