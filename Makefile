@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-simulator coverage coverage-report races machine rules explorer acceptance clean
+.PHONY: help demo test check bench bench-simulator compare-concurrency coverage coverage-report races machine rules explorer acceptance clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -16,6 +16,7 @@ help:
 	@echo "make check       lint, formatting, types and import rules"
 	@echo "make bench       measure throughput and latency"
 	@echo "make bench-simulator   measure how fast every schedule is looked at"
+	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
 	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
 	@echo "make machine     compare the stores for as long as it takes"
@@ -49,6 +50,10 @@ bench: $(STAMP)
 
 bench-simulator: $(STAMP)
 	$(BIN)/python -m benchmarks.simulator
+
+compare-concurrency: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks.concurrency --write docs
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
