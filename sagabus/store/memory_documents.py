@@ -48,7 +48,6 @@ class MemoryDocuments:
                 if record is None:
                     self._records.pop(key, None)
                 else:
-                    self._written = max(self._written, *record.versions.clock.values())
                     self._records[key] = record
             if changed:
                 self._answers[made] = written
