@@ -70,7 +70,7 @@ races: $(STAMP)
 	done; done
 
 machine: $(STAMP)
-	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout=0 tests/contract/test_store_machine.py
+	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout=0 tests/contract/test_store_machine.py tests/contract/test_document_machine.py
 
 rules: $(STAMP)
 	SAGABUS_RULES=whole $(PYTEST) --timeout=0 tests/simulation/test_commit_rules_model.py
