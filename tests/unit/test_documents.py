@@ -26,6 +26,7 @@ from sagabus.errors import (
 )
 from sagabus.leases.grant import Fence
 from sagabus.store.memory import MemoryStore
+from tests.typing.documents_and_leases import run
 
 T = TypeVar("T")
 START_MS = 1_700_000_000_000
@@ -515,3 +516,9 @@ def test_errors_of_documents_are_all_of_one_root() -> None:
         TooManySiblingsError,
     ):
         assert issubclass(error, SagabusError)
+
+
+def test_user_code_that_type_checks_runs() -> None:
+    """`tests/typing` holds it to a strict checker."""
+    with Bus(store="memory:", transport="memory:") as bus:
+        assert run(bus) == 9
