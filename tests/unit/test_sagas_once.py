@@ -353,6 +353,7 @@ def test_once_whose_worker_died_before_its_messages_left_says_them_again(office:
         office.run()
     assert len(office.importer.calls) == 2
     assert office.importer.imports == ["a.csv"]
+    assert len(office.heard) == 2
     assert len({id_ for id_, _ in office.heard}) == 1, "a saga would take it for two"
 
 
@@ -398,6 +399,9 @@ def test_forget_has_what_was_done_done_again_under_another_key(office: Office) -
     office.run()
     assert office.importer.imports == ["a.csv", "a.csv"]
     assert len(office.importer.calls) == 2
+    state = import_file.state(office.bus.documents, "a.csv")
+    assert state is not None
+    assert (state.status, state.round, state.attempts) == (OnceStatus.DONE, 2, 1)
 
 
 def test_forget_of_a_key_that_was_never_begun_says_so(office: Office) -> None:
