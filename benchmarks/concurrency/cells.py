@@ -65,6 +65,10 @@ class Cell:
         """Return how often work was put off or made again, for whatever cause."""
         return self.again + self.waited + self.parked
 
+    def a_reply(self, figure: float) -> float:
+        """Return what comes of *figure* to each reply that was handled."""
+        return figure / max(1.0, self.done)
+
     @classmethod
     def median(cls, rounds: Sequence[Cell]) -> Cell:
         """Return the median of each figure over *rounds* of the same cell; capped where any was."""
@@ -148,6 +152,7 @@ class Fleet:
         started_at = time.perf_counter()
         heard = course.run(replies, self.options.cap_s)
         seconds = (self._ears.heard_at[course.key] if heard else time.perf_counter()) - started_at
+        done = course.gathered()
         spent, elapsed_s = self._totals().since(before)
         if heard:
             course.verify(replies)
@@ -161,7 +166,7 @@ class Fleet:
             waited=spent("waited"),
             parked=spent("parked"),
             siblings=spent("siblings"),
-            done=course.gathered(),
+            done=done,
             capped=not heard,
         )
 

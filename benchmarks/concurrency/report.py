@@ -22,9 +22,9 @@ _COLUMNS: Final = (
     "siblings merged",
 )
 PLOTTED: Final[tuple[tuple[str, Callable[[Cell], float], str], ...]] = (
-    ("handler runs a reply", lambda cell: cell.handler_runs / cell.replies, "{:.2f}"),
-    ("store round trips a reply", lambda cell: cell.round_trips / cell.replies, "{:.2f}"),
-    ("milliseconds a reply", lambda cell: cell.seconds * 1000 / cell.replies, "{:.2f}"),
+    ("handler runs a reply", lambda cell: cell.a_reply(cell.handler_runs), "{:.2f}"),
+    ("store round trips a reply", lambda cell: cell.a_reply(cell.round_trips), "{:.2f}"),
+    ("milliseconds a reply", lambda cell: cell.a_reply(cell.seconds * 1000), "{:.2f}"),
 )
 """What is plotted: its name, how it is worked out, how it is written."""
 
@@ -40,7 +40,7 @@ def _row(cell: Cell) -> Iterator[str]:
     yield cell.way
     yield f"{cell.replies:,}"
     yield f"{cell.handler_runs:,.0f}"
-    yield f"{cell.handler_runs / cell.replies:.2f}"
+    yield f"{cell.a_reply(cell.handler_runs):.2f}"
     yield f"{cell.round_trips:,.0f}"
     yield f"{cell.seconds:.3f}" + (f" (capped, {cell.done:,.0f} replies done)" if cell.capped else "")
     yield f"{cell.retries:,.0f}"
@@ -54,18 +54,17 @@ def ratios(cells: Sequence[Cell]) -> str:
     """Return how the other ways compare to merging at the largest number of replies, as a Markdown table."""
     most = max(cell.replies for cell in cells)
     largest = {cell.way: cell for cell in cells if cell.replies == most}
-    merge = largest["merge"]
+    merge = largest.pop("merge")
     lines = [
         f"| at {most:,} replies, to merge | handler runs | store round trips | seconds |",
         "| --- | ---: | ---: | ---: |",
     ]
     for way, cell in largest.items():
-        if way != "merge":
+        if cell.capped or merge.capped:
+            lines.append(f"| {way} | not known: capped | not known: capped | not known: capped |")
+        else:
             runs, trips = cell.handler_runs / merge.handler_runs, cell.round_trips / merge.round_trips
-            # Of a cell that was capped only that much is known.
-            least = "at least " if cell.capped else ""
-            times = cell.seconds / merge.seconds
-            lines.append(f"| {way} | {least}{runs:.2f} | {least}{trips:.2f} | {least}{times:.2f} |")
+            lines.append(f"| {way} | {runs:.2f} | {trips:.2f} | {cell.seconds / merge.seconds:.2f} |")
     return "\n".join(lines)
 
 
