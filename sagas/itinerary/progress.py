@@ -79,11 +79,11 @@ class StepProgress:
             self.refused.append(slip.attempt)
 
     def hear_overdue(self, slip: Slip) -> None:
-        """Note that the time of an attempt is out, where that attempt is the last."""
+        """Note that the time of the last attempt is out; timers of earlier ones were replaced, and never come."""
         if slip.undo:
-            self.undo_overdue = self.undo_overdue or (slip.attempt == self.undo_asked and not self.undone)
+            self.undo_overdue = True
         else:
-            self.overdue = self.overdue or (slip.attempt == self.asked and not self.done)
+            self.overdue = True
 
 
 @define

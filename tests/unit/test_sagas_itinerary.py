@@ -480,6 +480,14 @@ def test_itinerary_asked_to_turn_back_at_its_last_step_is_undone(begun: MakeHarn
     assert commands(harness.give(slip("flight").done())) == [released("flight")]
 
 
+def test_itinerary_asked_to_turn_back_names_no_step_that_failed_meanwhile(begun: MakeHarness) -> None:
+    """The first reason counts, and nobody looks for a fault in the step."""
+    harness = begun(FLIGHT)
+    harness.give(CancelTrip("42"))
+    (outcome,) = published(harness.give(slip("flight").failed("full")))
+    assert outcome == ItineraryUndone("Trip", "42", "cancelled by the customer")
+
+
 def test_itinerary_asked_to_turn_back_behind_its_pivot_goes_on(begun: MakeHarness) -> None:
     """There is no way back; it says that it is completed."""
     harness = begun(PAYMENT, TICKET)

@@ -172,7 +172,7 @@ def test_itinerary_of_three_steps_asks_in_order_and_undoes_in_reverse(refuses: s
     all_seen(by_consumers(THREE, refuses), NOT_DONE if refuses else ALL)
 
 
-@pytest.mark.parametrize("refuses", ["", "hotel"])
+@pytest.mark.parametrize("refuses", [pytest.param("", marks=SLOW), "hotel"])
 def test_itinerary_with_retries_keeps_the_order(refuses: str) -> None:
     """Answers to a first attempt come after those to the second, or after the undo."""
     all_seen(by_consumers(RETRIED, refuses), NOT_DONE if refuses else ALL)
