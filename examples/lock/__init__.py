@@ -1,0 +1,1 @@
+"""A distributed lock that also holds against a holder who was asleep: a lease with a fence."""
