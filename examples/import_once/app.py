@@ -27,7 +27,7 @@ class FilePublished:
 def open_imports(bus: Bus, importer: ImportService) -> Once[[FilePublished, str], None]:
     """Have *bus* import every file that is published, once; return the import, to ask it about a file."""
     # Small batches spread the notifications of one file over the workers; large ones would be faster, and race less.
-    imports = bus.endpoint("imports", batch=4, concurrency=4, max_attempts=10)
+    imports = bus.endpoint("imports", batch=4, concurrency=4, max_attempts=20)
 
     @once(imports, key="path", name="import")
     def import_file(m: FilePublished, idempotency_key: str) -> None:

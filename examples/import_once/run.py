@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,8 @@ from sagas import Once, OnceRecord, OnceStatus
 APP: Final = "examples.import_once.app:bus"
 FILE_EVERY_S: Final = 0.04
 """How often a file comes; its notifications come all at once."""
+DEATHS_OF_A_FILE: Final = 2
+"""How many workers may be killed over one file."""
 PATIENCE_S: Final = 60.0
 _POLL_S: Final = 0.02
 _QUIET_POLLS: Final = 3
@@ -201,8 +203,12 @@ class Imports:
         """Kill one of the workers that are importing just now, if it is time to."""
         if not self.plan.kill_every_s or time.monotonic() < self._next_kill_at:
             return
-        at_work = {call.pid for call in self.service.calls() if not call.ended}
-        victims = [index for index, pid in enumerate(self.supervisor.pids) if pid in at_work]
+        calls = self.service.calls()
+        at_work = {call.pid for call in calls if not call.ended}
+        # A message that kills its worker whenever it is handled would be given up, and rightly so.
+        begun = Counter(call.path for call in calls)
+        spared = {call.pid for call in calls if not call.ended and begun[call.path] > DEATHS_OF_A_FILE}
+        victims = [index for index, pid in enumerate(self.supervisor.pids) if pid in at_work - spared]
         if victims:
             pid = self.supervisor.kill(self._random.choice(victims))
             self.killed += [pid] if pid is not None else []
