@@ -20,9 +20,11 @@ from sagas.approval import (
     Ballot,
     CancelApproval,
     Cancelled,
+    EscalationDue,
     Expired,
     Rejected,
     RemindApprover,
+    ReminderDue,
     Vote,
     VoteRefused,
 )
@@ -133,6 +135,26 @@ def test_level_that_cannot_come_to_its_need_is_passed_at_once(saga_harness: Make
     assert harness.sent[-1] == AskForApproval("t1", "carla", 2, {"to": "Rome"})
     harness.give(vote("bob"))
     assert harness.decisions[-1] == Approved("Patient", "t1", 2, ["bob"])
+
+
+def test_reminder_at_once_with_the_escalation_reminds_nobody(trip: SagaHarness[ApprovalState]) -> None:
+    """The people of the level that is over are left in peace."""
+    trip.together(EscalationDue(1), ReminderDue(1, 1))
+    assert trip.state.asked == 2
+    assert not [m for m in trip.sent if isinstance(m, RemindApprover)]
+
+
+def test_level_without_a_time_ends_that_of_the_level_before(saga_harness: Make) -> None:
+    """Where it is asked before the time of the other has come."""
+
+    class Endless(Trip, levels=(Level("ann", within=DAY), Level("carla")), rejections=2):
+        pass
+
+    harness = saga_harness(Endless)
+    harness.give(RequestTrip("t1"))
+    harness.give(vote("ann", approves=False))
+    assert harness.sent[-1] == AskForApproval("t1", "carla", 2, {"to": "Rome"})
+    assert harness.timers.keys() == {"reminder"}
 
 
 def test_level_of_no_use_is_not_asked(saga_harness: Make) -> None:

@@ -116,6 +116,19 @@ def test_verdict_comes_with_the_answer_that_makes_it_enough(party: SagaHarness[Q
     assert party.timers == {}
 
 
+def test_answers_are_handed_over_sorted_by_member(saga_harness: Make) -> None:
+    """Whichever came first, so that a verdict that goes through them says the same each time."""
+
+    class Named(Party):
+        def verdict(self, answers: dict[str, Any]) -> None:
+            self.publish(PartyOn(" and ".join(answers), answers))
+
+    harness = saga_harness(Named)
+    for m in (Invite("p1"), Accepted("cid"), Accepted("ann")):
+        harness.give(m)
+    assert harness.decisions == [PartyOn("ann and cid", {"ann": 1, "cid": 1})]
+
+
 def test_answers_at_once_are_one_verdict(party: SagaHarness[QuorumState]) -> None:
     """Each worker knows one answer; the merge knows both."""
     party.together(Accepted("ann"), Accepted("bob"))
