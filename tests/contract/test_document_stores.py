@@ -234,6 +234,15 @@ def test_lease_whose_record_was_lost_gives_a_higher_token(store: RedisStore) -> 
     assert store.leases.release({LEASE: grant}) == {LEASE}
 
 
+def test_token_grows_on_a_server_whose_clock_was_set_back(store: RedisStore) -> None:
+    """The last token counts as well as the time."""
+    grant = store.leases.grant(LEASE, "holder", 60_000)
+    store.leases.release({LEASE: grant})
+    ahead = grant.token + 3_600_000_000
+    raw(store, store._keys.lease(LEASE), "HSET", "token", ahead)
+    assert store.leases.grant(LEASE, "next", 60_000).token == ahead + 1
+
+
 def test_lease_is_forgotten_long_after_its_end(store: RedisStore) -> None:
     """Leases that nobody asks for any more take no room for ever."""
     grant = store.leases.grant(LEASE, "holder", 60_000)
