@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
@@ -30,6 +30,9 @@ from sagas.transfer.messages import (
 )
 
 T = TypeVar("T")
+
+Changes = Mapping[DocumentKey, tuple[str | None, Account]]
+"""Account -> the etag that it was read with, and its new value."""
 
 TRIES: Final = 8
 """How often a write that others outran is made again on the spot, before the message is tried again later."""
@@ -164,12 +167,11 @@ def _deposited(documents: Documents, order: Order) -> Leg:
     if reserved is None or reserved.value.stage is not Stage.RESERVED:
         raise BooksError(f"the target of transfer {order.transfer!r} is to get money that is not reserved")
     target = documents.load(order.target, Account)
-    coins = reserved.value.coins
-    after = deposit(target.value, coins) if target.exists else Reason.NO_TARGET
+    after = deposit(target.value, reserved.value.coins) if target.exists else Reason.NO_TARGET
     if isinstance(after, Reason):
-        return _first(documents, order.target_leg, _refused(order, after))
-    changes = {order.target: (target.etag, after)}
-    return _first(documents, order.target_leg, Leg(order, Stage.DEPOSITED, coins), changes)
+        return _written(documents, order.target_leg, None, _refused(order, after))
+    leg = Leg(order, Stage.DEPOSITED, reserved.value.coins)
+    return _written(documents, order.target_leg, None, leg, {order.target: (target.etag, after)})
 
 
 def _confirmed(documents: Documents, order: Order) -> Leg:
@@ -188,7 +190,7 @@ def _released(documents: Documents, order: Order, reason: Reason) -> Leg:
     over = Leg(order, Stage.RELEASED, reason=reason)
     if reserved is None:
         # Whoever comes to reserve after this finds that it is over.
-        return _first(documents, order.source_leg, over)
+        return _written(documents, order.source_leg, None, over)
     if reserved.value.stage in (Stage.RELEASED, Stage.REFUSED):
         return reserved.value
     if reserved.value.stage is not Stage.RESERVED or (deposited and deposited.stage is Stage.DEPOSITED):
@@ -208,13 +210,17 @@ def _expiring(documents: Documents, key: DocumentKey, keep: timedelta) -> None:
 def _persist(attempt: Callable[[], T]) -> T:
     """Return what *attempt* returns, made again where others were faster; each such failure is somebody's success.
 
+    Also where books contradict each other: legs and accounts are read one after the other, and a copy of this message,
+    or one that overtakes it, may have written in between. Only what is seen every time is wrong.
+
     Raises:
-        ConcurrencyError: others were, every time. The message is tried again later.
+        ConcurrencyError: others were faster, every time. The message is tried again later.
+        BooksError: the books are wrong.
     """
     for _ in range(TRIES - 1):
         try:
             return attempt()
-        except ConcurrencyError:
+        except (ConcurrencyError, BooksError):
             continue
     return attempt()
 
@@ -228,20 +234,14 @@ def _legs(documents: Documents, order: Order) -> tuple[Document[Leg] | None, Leg
     return ours if ours.exists else None, theirs.value if theirs.exists else None
 
 
-def _first(
-    documents: Documents,
-    key: DocumentKey,
-    leg: Leg,
-    changes: Mapping[DocumentKey, tuple[str | None, Any]] | None = None,
-) -> Leg:
+def _first(documents: Documents, key: DocumentKey, leg: Leg, changes: Changes | None = None) -> Leg:
     """Write a leg that is not there yet, with the accounts it changes; return the one that is there then.
 
     Raises:
         ConcurrencyError: an account has changed meanwhile, and there is no leg yet.
     """
     try:
-        documents.compare_exchange({key: (None, leg), **(changes or {})})
-        return leg
+        return _written(documents, key, None, leg, changes)
     except ConcurrencyError:
         found = documents.load(key, Leg)
         if not found.exists:
@@ -249,15 +249,24 @@ def _first(
         return found.value.of(leg.order)
 
 
+def _written(documents: Documents, key: DocumentKey, etag: str | None, leg: Leg, changes: Changes | None = None) -> Leg:
+    """Write a leg in the place of the one that was read, with the accounts it changes, and return it.
+
+    Raises:
+        ConcurrencyError: one of them has changed meanwhile.
+    """
+    documents.compare_exchange({key: (etag, leg), **(changes or {})})
+    return leg
+
+
 def _closed(documents: Documents, reserved: Document[Leg], leg: Leg, change: Callable[[Account, str], Account]) -> Leg:
     """Write how a reservation has ended, with the source as *change* leaves it."""
     order = leg.order
     source = documents.load(order.source, Account)
     if not source.exists:
-        raise BooksError(f"account {order.source} has a reservation, and there is no such account any more")
-    after = change(source.value, order.transfer)
-    documents.compare_exchange({order.source_leg: (reserved.etag, leg), order.source: (source.etag, after)})
-    return leg
+        raise BooksError(f"money of account {order.source} is set aside, and there is no such account any more")
+    changes = {order.source: (source.etag, change(source.value, order.transfer))}
+    return _written(documents, order.source_leg, reserved.etag, leg, changes)
 
 
 def _refused(order: Order, reason: Reason) -> Leg:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
-from attrs.validators import and_, gt, instance_of, max_len, min_len
+from attrs.validators import and_, instance_of, max_len, min_len
 
 from sagabus import DocumentKey
-from sagas.transfer.account import Coin, Reason
+from sagas.transfer.account import Coin, Reason, an_amount
 from sagas.transfer.errors import TransferTakenError
 
 LEG: Final = "transfer/"
@@ -30,8 +30,6 @@ def an_account(instance: object, attribute: object, key: Any) -> None:
 
 a_transfer: Final = and_(instance_of(str), min_len(1), max_len(_MAX_ID))
 """Refuses what is no id of a transfer."""
-an_amount: Final = and_(instance_of(int), gt(0))
-"""Refuses what is no amount in cents."""
 
 
 @frozen

@@ -7,8 +7,8 @@ from typing import Any
 from attrs import field
 
 from sagabus import DocumentKey, message
-from sagas.transfer.account import Reason
-from sagas.transfer.leg import Order, a_transfer, an_account, an_amount
+from sagas.transfer.account import Reason, an_amount
+from sagas.transfer.leg import Order, a_transfer, an_account
 
 
 def _check_within(instance: object, attribute: object, within_s: Any) -> None:

@@ -239,8 +239,8 @@ def test_withdraw_of_nothing_is_a_mistake(cents: int) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"cents": 0}, "must be > 0"),
-        ({"cents": 1.5}, "int"),
+        ({"cents": 0}, "0 is no amount"),
+        ({"cents": 1.5}, "1.5 is no amount; amounts are whole cents"),
         ({"transfer": ""}, "Length"),
         ({"transfer": "t" * 401}, "Length"),
         ({"source": "alice"}, r"write DocumentKey\(name, group\)"),
