@@ -51,7 +51,7 @@ class Lease:
         self._grant: Grant | None = None
         self._lost = False
         self._ended = threading.Event()
-        self._process = 0
+        self._process = self._token = 0
 
     # -- taking and giving back ----------------------------------------------------------------------------------
 
@@ -67,7 +67,8 @@ class Lease:
         grant = self._granted(f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}")
         # A lock and an event of its own for each grant: a fork may have copied them in any state.
         self._lock, ended = threading.Lock(), threading.Event()
-        self._grant, self._lost, self._ended, self._process = grant, False, ended, os.getpid()
+        self._grant, self._lost, self._ended = grant, False, ended
+        self._process, self._token = os.getpid(), grant.token
         try:
             threading.Thread(target=self._renew, args=(ended,), name=f"lease-{self.name}", daemon=True).start()
         except BaseException:
@@ -140,16 +141,18 @@ class Lease:
 
         Raises:
             LeaseLostError: it is known not to be held any more.
-            ConfigurationError: another process took it, from which this one was forked.
+            ConfigurationError: it was never taken, or by another process, from which this one was forked.
         """
         grant = self._grant
+        if not self._process:
+            raise ConfigurationError(f"lease {self.name!r} was not taken yet; use it in a with block, or acquire() it")
         if grant is not None and self._mine() is None:
             raise ConfigurationError(
                 f"lease {self.name!r} is held by process {self._process}, and this is {os.getpid()}, forked from it; "
                 f"take the lease where it is used"
             )
         if grant is None or self._lost:
-            raise LeaseLostError(self.name, grant.token if grant else 0)
+            raise LeaseLostError(self.name, self._token)
         return Fence(self.name, grant.token, grant.until_ms)
 
     def check(self) -> None:

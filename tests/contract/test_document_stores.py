@@ -29,6 +29,7 @@ from sagabus.testing.document_contract import (
     values,
 )
 from sagabus.testing.lease_contract import LEASE
+from sagabus.versions import Dot
 from tests import servers
 from tests.contract.acted_link import ActedLink
 
@@ -134,6 +135,27 @@ def test_document_of_a_newer_format_is_left_to_newer_code(store: RedisStore) -> 
     with pytest.raises(CorruptDocumentError, match="format 2 is newer"):
         look(store.documents)
     assert dump(store) == before
+
+
+def test_documents_and_leases_of_format_1_stay_readable(store: RedisStore, namespace: str) -> None:
+    """What this version has written, key by key and byte by byte, every later one reads."""
+    left, alone = DocumentKey("le/ft", "pa{ir}"), DocumentKey("x}:y")
+    names = {left: f"{namespace}:documents:{{{namespace}:pa%7Bir%7D}}:le/ft"}
+    names[alone] = f"{namespace}:documents:{{{namespace}:=x%7D%3Ay}}:x}}:y"
+    meta = b"\x95\x01\x92\xa2e1\x03\x94\xa2e1\x02\xa2e1\x03\xcf\x00\x00\x03\xbb\x2c\xc3\xd8\x00\x92\xa4lock\x07"
+    for name in names.values():
+        raw(store, name, "HSET", "m", meta, "ve1:2", "two", "ve1:3", "three")
+    for key, found in zip(names, store.documents.read(list(names)), strict=True):
+        assert found == StoredDocument(key, {"e1": 3}, {Dot("e1", 2): b"two", Dot("e1", 3): b"three"}, 4102444800000)
+        assert make(store.documents, Change(key, b"x", None), fence=Fence("lock", 6, FOR_EVER_MS)).fenced
+        assert values(made(store.documents, exactly(found, b"four"))) == [b"four"]
+    assert set(store.documents.keys()) == set(names)
+    lease = f"{namespace}:leases:{{{namespace}:a%2Fb}}"
+    raw(store, lease, "HSET", "holder", "me", "token", "1795368010780965", "ends", "4102444800000")
+    (last,) = store.leases.read(["a/b"])
+    assert last is not None
+    assert (last.holder, last.token, last.until_ms, last.running) == ("me", 1795368010780965, 4102444800000, True)
+    assert store.leases.renew({"a/b": last}, 1000)["a/b"] is not None
 
 
 # -- servers -------------------------------------------------------------------------------------------------------

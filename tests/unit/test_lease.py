@@ -187,15 +187,17 @@ def test_lease_taken_twice_through_one_object_is_refused(store: Watched) -> None
 
 
 def test_lease_that_is_not_held_has_no_fence(store: Watched) -> None:
-    """Before it is taken, and after it was given back."""
-    mine = lease(store)
-    for ask in (mine.fence, mine.check, lambda: mine.token):
-        with pytest.raises(LeaseLostError, match="'lock'"):
-            ask()
-    with mine:
-        pass
-    with pytest.raises(LeaseLostError):
-        mine.fence()
+    """Before it is taken, which is a mistake in the program, and after it was given back."""
+    asks: list[Callable[[Lease], object]] = [Lease.fence, Lease.check, lambda one: one.token]
+    for ask in asks:
+        mine = lease(store)
+        with pytest.raises(ConfigurationError, match=r"'lock' was not taken yet; use it in a with block"):
+            ask(mine)
+        with mine:
+            ask(mine)
+            token = mine.token
+        with pytest.raises(LeaseLostError, match=rf"'lock' \(token {token}\) has ended"):
+            ask(mine)
 
 
 @pytest.mark.parametrize(
