@@ -20,6 +20,7 @@ from sagabus.runtime.intake import ConsumerWork
 from sagabus.runtime.ticket import Ticket, Trouble
 
 _LINGER_S = 0.002
+_LOOP_ENDS_S = 1.0
 
 
 @frozen
@@ -81,7 +82,7 @@ class Crew(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop; handlers that still run are left to end by themselves, and what they ask for is not done."""
+        """Stop; `def` handlers that still run end by themselves, `async def` ones are cancelled; nothing they ask is done."""
         ...
 
 
@@ -118,6 +119,7 @@ class ThreadedCrew:
         self._through: SimpleQueue[Finished] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: threading.Thread | None = None
         self._places: asyncio.Semaphore | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy = 0
@@ -153,8 +155,11 @@ class ThreadedCrew:
     def close(self) -> None:
         for _ in self._threads:
             self._jobs.put(None)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._loop is not None and self._loop_thread is not None:
+            loop, self._loop = self._loop, None
+            loop.call_soon_threadsafe(loop.stop)
+            # A loop that is collected unclosed complains when the interpreter ends; a handler that blocks may keep it.
+            self._loop_thread.join(_LOOP_ENDS_S)
 
     def _work(self) -> None:
         while (work := self._jobs.get()) is not None:
@@ -171,8 +176,21 @@ class ThreadedCrew:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._places = asyncio.Semaphore(self._concurrency)
-            threading.Thread(target=self._loop.run_forever, name=f"{self._name}-loop", daemon=True).start()
+            name = f"{self._name}-loop"
+            self._loop_thread = threading.Thread(target=self._run_loop, args=(self._loop,), name=name, daemon=True)
+            self._loop_thread.start()
         return self._loop
+
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+            left = set(self._tasks)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
+        finally:
+            loop.close()
 
     def _start_task(self, work: ConsumerWork) -> None:
         task = asyncio.get_running_loop().create_task(self._run_async(work))

@@ -212,6 +212,28 @@ def test_reply_to_nobody_is_a_failure_that_says_what_to_do(crew: Crew) -> None:
     assert "reply_to=" in finished.trouble.text
 
 
+def test_closed_crew_ends_its_event_loop_and_cancels_what_runs_on_it() -> None:
+    """Nothing of a crew is left for the interpreter's end: neither its loop, nor a handler that waits on it."""
+    began, ended = threading.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def waits(m: Job, context: Context) -> None:
+        loops.append(asyncio.get_running_loop())
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    crew = ThreadedCrew(SURROUNDINGS, CONCURRENCY, "ending")
+    crew.start(work(waits))
+    assert began.wait(PATIENCE_S)
+    crew.close()
+    assert ended.is_set()
+    assert loops[0].is_closed()
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "ending-loop"]
+
+
 def test_closed_crew_forgets_what_it_had_finished() -> None:
     """What was not collected is redelivered."""
     crew = InlineCrew(SURROUNDINGS)
