@@ -71,7 +71,8 @@ local function read(key)
   local meta = unpack_one(packed)
   assert(type(meta) == 'table' and type(meta[1]) == 'number', 'no meta')
   if meta[1] > FORMAT then
-    return {newer = string.format('its format %d is newer than this code, which knows %d', meta[1], FORMAT)}
+    local cause = 'its format %d is newer than this code, which knows %d: deploy the newer code here'
+    return {newer = string.format(cause, meta[1], FORMAT)}
   end
   assert(#meta[3] > 0 and vector(meta[3]), 'it has no version')
   return {clock = vector(meta[2]), live = meta[3], ends = meta[4] + 0, fences = vector(meta[5])}

@@ -120,7 +120,8 @@ def _stored(key: DocumentKey, fields: Sequence[bytes] | bytes, written: bytes | 
     try:
         meta = _meta_decoder.decode(record[b"m"])
         if meta.format > _FORMAT:
-            raise ValueError(f"its format {meta.format} is newer than this code, which knows {_FORMAT}")
+            known = f"this code, which knows {_FORMAT}: deploy the newer code here"
+            raise ValueError(f"its format {meta.format} is newer than {known}")
         dots = sort_dots(Dot(str(meta.live[i]), int(meta.live[i + 1])) for i in range(0, len(meta.live), 2))
         if written is not None:  # the version just written stands last
             record[f"v{Dot(*meta.live[-2:])}".encode()] = written  # type: ignore[arg-type]
