@@ -82,7 +82,10 @@ class Crew(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop; `def` handlers that still run end by themselves, `async def` ones are cancelled; nothing they ask is done."""
+        """Stop: `def` handlers that still run end by themselves, `async def` ones are cancelled.
+
+        What they ask for is not done.
+        """
         ...
 
 
