@@ -101,7 +101,7 @@ def _tainted(before: Mapping[DocumentKey, Account], after: Mapping[DocumentKey, 
         return {id_: coin for id_, coin in account.coins.items() if coin.tainted}
 
     for key, account in before.items():
-        if of(account) != of(after.get(key, Account())):
+        if of(account) != of(after.get(key, Account({}))):
             yield f"{key} has others than at the beginning"
 
 

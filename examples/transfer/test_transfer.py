@@ -35,7 +35,11 @@ from sagas.transfer import (
 ROOT: Final = Path(__file__).parents[2]
 ALICE, BOB, EVE = (DocumentKey(name, "street") for name in ("alice", "bob", "eve"))
 TOWN: Final = Town(
-    {ALICE: Account.of(50, 20, prefix="a", tainted=[9]), BOB: Account(), EVE: Account.of(5, prefix="e", blocked=True)},
+    {
+        ALICE: Account.of(50, 20, prefix="a", tainted=[9]),
+        BOB: Account({}),
+        EVE: Account.of(5, prefix="e", blocked=True),
+    },
     [TransferMoney("t1", ALICE, BOB, 60), TransferMoney("t2", ALICE, EVE, 1)],
 )
 

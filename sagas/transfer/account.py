@@ -62,13 +62,13 @@ class Account:
     """One account, as its document holds it.
 
     Attributes:
+        coins: what can be spent. It has no default, so that a document of another kind is not taken for an account.
         blocked: whether no money may leave it or arrive.
-        coins: what can be spent.
         reservations: transfer -> the coins set aside for it. They are this account's until they arrive elsewhere.
     """
 
+    coins: Mapping[str, Coin]
     blocked: bool = False
-    coins: Mapping[str, Coin] = field(factory=dict)
     reservations: Mapping[str, Mapping[str, Coin]] = field(factory=dict)
 
     @classmethod
@@ -76,7 +76,7 @@ class Account:
         """Return an account with freshly minted coins called *prefix*0, *prefix*1, ..., the *tainted* ones last."""
         tainted = tuple(tainted)
         coins = [Coin(worth) for worth in cents] + [Coin(worth, tainted=True) for worth in tainted]
-        return cls(blocked, {f"{prefix}{number}": coin for number, coin in enumerate(coins)})
+        return cls({f"{prefix}{number}": coin for number, coin in enumerate(coins)}, blocked)
 
     @property
     def cents(self) -> int:

@@ -35,9 +35,9 @@ class Books:
 
     @classmethod
     def read(cls, documents: Documents, groups: Iterable[str]) -> Books:
-        """Load all accounts and legs of *groups*: each group as it was at one moment, but one after the other.
+        """Load all accounts and legs of *groups*, which hold nothing else, one group after the other.
 
-        So what it reads while transfers are under way between groups may never have been there together.
+        While transfers are under way, what is read may never have been there together.
 
         Raises:
             CorruptDocumentError: one of their documents is neither.
@@ -47,7 +47,6 @@ class Books:
         legs: dict[DocumentKey, Leg] = {}
         for group in dict.fromkeys(groups):
             keys = sorted(documents.group(group).keys())
-            # Legs first: a deposit that is read is in the accounts read after it.
             legs |= _loaded(documents, filter(is_leg, keys), Leg)
             accounts |= _loaded(documents, (key for key in keys if not is_leg(key)), Account)
         elsewhere = {legs[ours].order.target_leg for _, _, ours in _reservations(accounts) if ours in legs}
@@ -87,7 +86,7 @@ class Audit:
 
 
 def audit_bank(documents: Documents, groups: Iterable[str]) -> Audit:
-    """Load the books of *groups* and examine them. It is exact when no transfer between groups is under way.
+    """Load the books of *groups* and examine them. It is exact while none of their transfers is under way.
 
     Raises:
         CorruptDocumentError, SiblingsError: as `Books.read`.

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagabus import Bus, Context, DocumentKey, Documents
-from sagabus.errors import CodecError, ConcurrencyError, ConfigurationError
+from sagabus.errors import CodecError, ConcurrencyError, ConfigurationError, CorruptDocumentError
 from sagabus.messages import type_of
 from sagabus.testing import SagaHarness
 from sagabus.testing.harness.released import Deferred, Published, Replied, Sent
@@ -177,11 +177,11 @@ def test_split_gives_ids_by_coin_and_transfer_and_remembers_what_was_minted() ->
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        (Account.of(100, prefix="c", blocked=True), Account(), Reason.SOURCE_BLOCKED),
-        (Account.of(100, prefix="c"), Account(blocked=True), Reason.TARGET_BLOCKED),
-        (Account.of(69, prefix="c"), Account(), Reason.NOT_ENOUGH),
-        (Account.of(69, prefix="c", tainted=[1]), Account(), Reason.TAINTED),
-        (Account(reservations={"u": {"c": Coin(100)}}), Account(), Reason.NOT_ENOUGH),
+        (Account.of(100, prefix="c", blocked=True), Account({}), Reason.SOURCE_BLOCKED),
+        (Account.of(100, prefix="c"), Account({}, blocked=True), Reason.TARGET_BLOCKED),
+        (Account.of(69, prefix="c"), Account({}), Reason.NOT_ENOUGH),
+        (Account.of(69, prefix="c", tainted=[1]), Account({}), Reason.TAINTED),
+        (Account({}, reservations={"u": {"c": Coin(100)}}), Account({}), Reason.NOT_ENOUGH),
     ],
 )
 def test_move_against_a_rule_is_refused_with_its_reason(source: Account, target: Account, reason: Reason) -> None:
@@ -217,7 +217,7 @@ def test_confirm_and_release_of_nothing_say_that_the_books_are_wrong() -> None:
     """A reservation that is not there is neither dropped nor given back in silence."""
     for end in (confirm, release):
         with pytest.raises(BooksError, match=r"nothing is reserved for transfer 't'.*audit_bank.*dead letter"):
-            end(Account(), "t")
+            end(Account({}), "t")
 
 
 def test_deposit_of_a_coin_that_is_there_says_that_the_books_are_wrong() -> None:
@@ -334,7 +334,7 @@ def opened(**options: Any) -> Town:
     bus.endpoint("client").consumer(*ANSWERS)(hear)
     town.put(ALICE, Account.of(100, 50, prefix="a", tainted=[7]))
     town.put(BOB, Account.of(100, prefix="b"))
-    town.put(CAROL, Account())
+    town.put(CAROL, Account({}))
     return town
 
 
@@ -431,7 +431,7 @@ def test_release_gives_money_back_to_an_account_blocked_meanwhile(town: Town) ->
 
 
 @pytest.mark.parametrize(
-    ("account", "reason"), [(Account(blocked=True), Reason.TARGET_BLOCKED), (None, Reason.NO_TARGET)]
+    ("account", "reason"), [(Account({}, blocked=True), Reason.TARGET_BLOCKED), (None, Reason.NO_TARGET)]
 )
 def test_deposit_refused_stays_refused(town: Town, account: Account | None, reason: Reason) -> None:
     """Once said, also where the target could take it later: the source may have its money back by then."""
@@ -441,10 +441,24 @@ def test_deposit_refused_stays_refused(town: Town, account: Account | None, reas
         town.put(CAROL, account)
     town.ask(ReserveMoney(AWAY))
     assert town.ask(DepositMoney(AWAY)) == [DepositRefused("t", reason)]
-    town.put(CAROL, Account())
+    town.put(CAROL, Account({}))
     town.ask(ReleaseMoney(AWAY, reason))
     assert town.ask(DepositMoney(AWAY)) == [DepositRefused("t", reason)]
-    assert town.account(CAROL) == Account()
+    assert town.account(CAROL) == Account({})
+
+
+@frozen
+class Customer:
+    name: str
+
+
+def test_document_that_is_no_account_is_neither_paid_nor_overwritten(town: Town) -> None:
+    """Where a key was mistaken, the error names the document, and what is in it stays."""
+    dora = DocumentKey("dora", "north")
+    town.documents.create(dora, Customer("Dora"))
+    with pytest.raises(CorruptDocumentError, match="north/dora"):
+        told(MoveMoney(Order("t", ALICE, dora, 5)), town.documents)
+    assert town.documents.load(dora, Customer).value == Customer("Dora")
 
 
 def told(command: Any, documents: Documents) -> None:
@@ -551,7 +565,7 @@ def test_write_that_others_outrun_every_time_is_left_to_a_later_try(town: Town) 
 
 def test_transfer_both_ways_announces_one_outcome_each(town: Town) -> None:
     """Within a group and between groups, in time and refused: one event each, and the books are closed."""
-    town.put(DocumentKey("dora", "south"), Account(blocked=True))
+    town.put(DocumentKey("dora", "south"), Account({}, blocked=True))
     before = audit_bank(town.documents, GROUPS)
     orders = [
         TransferMoney("home", ALICE, BOB, 70),
@@ -763,7 +777,7 @@ def test_transfer_that_asks_for_a_reply_tells_its_starter_alone(
 # -- the audit -----------------------------------------------------------------------------------------------------
 
 COINS = {"c": Coin(70)}
-RESERVING = Account(reservations={"t": COINS})
+RESERVING = Account({}, reservations={"t": COINS})
 RESERVED, DEPOSITED = Leg(AWAY, Stage.RESERVED, COINS), Leg(AWAY, Stage.DEPOSITED, COINS)
 NORTH, SOUTH = leg_key("t", "north"), leg_key("t", "south")
 
@@ -776,11 +790,11 @@ NORTH, SOUTH = leg_key("t", "north"), leg_key("t", "south")
         ({ALICE: RESERVING}, {}, "has money set aside, and there is no leg north/transfer/t"),
         ({ALICE: RESERVING}, {NORTH: evolve(RESERVED, stage=Stage.RELEASED)}, "leg north/transfer/t says released"),
         ({ALICE: RESERVING}, {NORTH: evolve(RESERVED, coins={"d": Coin(70)})}, "other coins set aside than leg"),
-        ({ALICE: Account()}, {NORTH: RESERVED}, "says reserved, and account north/alice has nothing set aside"),
+        ({ALICE: Account({})}, {NORTH: RESERVED}, "says reserved, and account north/alice has nothing set aside"),
         ({}, {NORTH: evolve(RESERVED, coins={"c": Coin(69)})}, "coins worth 69 cents for a transfer of 70"),
         ({}, {NORTH: evolve(RESERVED, coins={"c": Coin(70, tainted=True)})}, "names tainted coins"),
         (
-            {ALICE: Account(reservations={"t": {"c": Coin(70, tainted=True)}})},
+            {ALICE: Account({}, reservations={"t": {"c": Coin(70, tainted=True)}})},
             {NORTH: evolve(RESERVED, coins={"c": Coin(70, tainted=True)})},
             "account north/alice has tainted coins set aside",
         ),
@@ -803,7 +817,7 @@ def test_audit_of_books_that_are_wrong_names_the_problem(
 
 def test_audit_counts_a_reserved_coin_once_before_and_after_its_deposit() -> None:
     """As the source's until the deposit leg is there, as the target's from then on, wherever it goes."""
-    before = examine(Books({ALICE: RESERVING, CAROL: Account()}, {NORTH: RESERVED}))
+    before = examine(Books({ALICE: RESERVING, CAROL: Account({})}, {NORTH: RESERVED}))
     after = examine(Books({ALICE: RESERVING, CAROL: Account(coins=COINS)}, {NORTH: RESERVED, SOUTH: DEPOSITED}))
     gone_on = examine(Books({ALICE: evolve(RESERVING, coins=COINS)}, {NORTH: RESERVED, SOUTH: DEPOSITED}))
     for found in (before, after, gone_on):

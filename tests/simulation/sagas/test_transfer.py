@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -48,7 +49,7 @@ WHOLE: Final = os.environ.get("SAGABUS_RULES") == "whole"
 ALICE, BOB = DocumentKey("alice", "north"), DocumentKey("bob", "north")
 CAROL = DocumentKey("carol", "south")
 GROUPS: Final = ("north", "south")
-RICH: Final = {ALICE: Account.of(100, prefix="a", tainted=[9]), BOB: Account.of(100, prefix="b"), CAROL: Account()}
+RICH: Final = {ALICE: Account.of(100, prefix="a", tainted=[9]), BOB: Account.of(100, prefix="b"), CAROL: Account({})}
 POOR: Final = {**RICH, ALICE: Account.of(60, 40, prefix="a")}
 MISHAPS: Final = [{}, {"crashes": 1}, {"duplicates": 1}, {"crashes": 1, "duplicates": 1}]
 
@@ -183,10 +184,17 @@ def test_transfer_with_a_deadline_ends_one_way_or_the_other(mishaps: dict[str, i
 @pytest.mark.parametrize("mishaps", MISHAPS, ids=named)
 def test_transfer_to_a_blocked_account_gives_the_money_back(mishaps: dict[str, int]) -> None:
     """Reserved, refused by the target, released; or overdue before it came so far."""
-    accounts = {**RICH, CAROL: Account(blocked=True)}
+    accounts = {**RICH, CAROL: Account({}, blocked=True)}
     outcomes = [("target-blocked",), ("overdue",)]
     result = explored([TransferMoney("t1", ALICE, CAROL, 60, within_s=5)], accounts, *outcomes, **mishaps)
     checked(result, *outcomes)
+
+
+@pytest.mark.parametrize("wish", [TransferMoney("t1", ALICE, BOB, 60), TransferMoney("t1", ALICE, CAROL, 60)])
+def test_transfer_whose_legs_will_expire_ends_like_any_other(wish: TransferMoney) -> None:
+    """That legs are written once more, to expire, makes no difference to copies and to workers that die."""
+    bank = Bank(keep=timedelta(days=30))
+    checked(explored([wish], RICH, ("ok",), bank=bank, **MISHAPS[3]), ("ok",))
 
 
 @pytest.mark.parametrize("mishaps", MISHAPS, ids=named)
