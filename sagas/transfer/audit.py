@@ -168,9 +168,8 @@ def _wrong_legs(books: Books) -> Iterator[str]:
         source = books.accounts.get(order.source)
         if leg.stage is Stage.RESERVED and source and order.transfer not in source.reservations:
             yield f"leg {key} says reserved, and account {order.source} has nothing set aside for it"
-        if key != order.target_leg and leg.stage in (Stage.CONFIRMED, Stage.RELEASED):
-            theirs = books.legs.get(order.target_leg)
-            if leg.stage is Stage.RELEASED and theirs and theirs.stage is Stage.DEPOSITED:
-                yield f"leg {key} says released, and leg {order.target_leg} says deposited"
-            if leg.stage is Stage.CONFIRMED and theirs and theirs.stage is not Stage.DEPOSITED:
-                yield f"leg {key} says confirmed, and leg {order.target_leg} says {theirs.stage}"
+        theirs = books.legs.get(order.target_leg)
+        if leg.stage is Stage.RELEASED and theirs and theirs.stage is Stage.DEPOSITED:
+            yield f"leg {key} says released, and leg {order.target_leg} says deposited"
+        if leg.stage is Stage.CONFIRMED and theirs and theirs.stage is not Stage.DEPOSITED:
+            yield f"leg {key} says confirmed, and leg {order.target_leg} says {theirs.stage}"

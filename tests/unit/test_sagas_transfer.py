@@ -402,8 +402,9 @@ def test_reserve_deposit_confirm_moves_money_between_groups(town: Town) -> None:
         [ReserveMoney(AWAY), ReleaseMoney(AWAY, Reason.OVERDUE)],
         [ReleaseMoney(AWAY, Reason.OVERDUE)],
         [ReserveMoney(evolve(AWAY, cents=1000))],
+        [ReserveMoney(evolve(AWAY, cents=1000)), ReleaseMoney(evolve(AWAY, cents=1000), Reason.OVERDUE)],
     ],
-    ids=["reserve", "deposit", "confirm", "release", "release-first", "refused"],
+    ids=["reserve", "deposit", "confirm", "release", "release-first", "refused", "release-of-nothing"],
 )
 def test_step_between_groups_asked_again_answers_the_same_and_writes_nothing(town: Town, commands: list[Any]) -> None:
     """Copies of a command, however late, find the leg."""
@@ -494,14 +495,22 @@ def test_step_that_the_books_contradict_writes_nothing_and_says_so(
     assert Books.read(town.documents, GROUPS) == books
 
 
-@pytest.mark.parametrize("commands", [(MoveMoney(HOME), MoveMoney), (ReserveMoney(AWAY), ReserveMoney)])
-def test_transfer_with_an_id_that_is_taken_is_nobodys(town: Town, commands: tuple[Any, type]) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (MoveMoney(HOME), MoveMoney(evolve(HOME, cents=71))),
+        (ReserveMoney(AWAY), ReserveMoney(evolve(AWAY, cents=71))),
+        (ReserveMoney(AWAY), DepositMoney(evolve(AWAY, cents=71))),
+        (ReserveMoney(AWAY), ConfirmTransfer(evolve(AWAY, cents=71))),
+        (ReserveMoney(AWAY), ReleaseMoney(evolve(AWAY, cents=71), Reason.OVERDUE)),
+    ],
+)
+def test_transfer_with_an_id_that_is_taken_is_nobodys(town: Town, first: Any, second: Any) -> None:
     """Another order under the same id is no copy: nothing is moved, and the error names both."""
-    first, kind = commands
     town.ask(first)
     books = Books.read(town.documents, GROUPS)
     with pytest.raises(TransferTakenError, match=r"70 cents from north/alice.* 71 cents .*an id of its own"):
-        told(kind(evolve(first.order, cents=71)), town.documents)
+        told(second, town.documents)
     assert Books.read(town.documents, GROUPS) == books
 
 
@@ -593,7 +602,8 @@ def test_transfer_sent_again_under_another_message_id_moves_money_once(town: Tow
     order = TransferMoney("t", ALICE, BOB, 70)
     assert len(town.transfer(order, order)) == 1
     assert town.transfer(order) == []
-    assert town.account(BOB).cents == 170
+    assert town.transfer(order, reply_to="client") == []
+    assert (town.account(BOB).cents, town.dead()) == (170, [])
 
 
 def test_transfer_with_reply_answers_its_sender_alone_also_when_asked_again(town: Town) -> None:
@@ -642,6 +652,17 @@ def test_bank_that_keeps_legs_for_a_time_forgets_those_of_transfers_that_are_ove
         town.clock.advance(30 * 86_400 + 1)
         assert set(Books.read(town.documents, GROUPS).legs) == {leg_key("t", "north")}
         assert audit_bank(town.documents, GROUPS).ok
+
+
+def test_copy_of_a_command_keeps_legs_no_longer() -> None:
+    """The time runs from the end of the transfer, and not from when somebody asked about it last."""
+    town = opened(keep=timedelta(days=30))
+    with town.bus:
+        town.transfer(TransferMoney("t", ALICE, CAROL, 70))
+        town.clock.advance(20 * 86_400)
+        assert town.ask(ConfirmTransfer(AWAY)) == [TransferConfirmed("t")]
+        town.clock.advance(11 * 86_400)
+        assert Books.read(town.documents, GROUPS).legs == {}
 
 
 def test_deposit_copied_after_the_legs_are_forgotten_makes_no_money() -> None:
@@ -694,7 +715,9 @@ def test_transfer_overdue_before_it_hears_of_the_reservation_gives_back_what_may
 
 def test_transfer_that_has_asked_for_the_deposit_knows_no_deadline(transfer: SagaHarness[TransferState]) -> None:
     """From there it goes forward only, however long it takes; also where the timer fired already."""
+    assert set(transfer.timers) == {"deadline"}
     assert messages_of(transfer.give(MoneyReserved("t"))) == [DepositMoney(AWAY)]
+    assert transfer.timers == {}
     assert transfer.advance(3600) == []
     assert transfer.give(TransferDeadline(), saga="t") == []
     assert messages_of(transfer.give(MoneyDeposited("t"))) == [ConfirmTransfer(AWAY)]

@@ -182,6 +182,14 @@ def test_transfer_with_a_deadline_ends_one_way_or_the_other(mishaps: dict[str, i
 
 
 @pytest.mark.parametrize("mishaps", MISHAPS, ids=named)
+def test_transfer_that_nobody_can_pay_ends_refused_for_one_reason(mishaps: dict[str, int]) -> None:
+    """The refusal races with the deadline; a release finds that nothing was set aside."""
+    outcomes = [("not-enough",), ("overdue",)]
+    result = explored([TransferMoney("t1", ALICE, CAROL, 600, within_s=5)], RICH, *outcomes, **mishaps)
+    checked(result, *outcomes)
+
+
+@pytest.mark.parametrize("mishaps", MISHAPS, ids=named)
 def test_transfer_to_a_blocked_account_gives_the_money_back(mishaps: dict[str, int]) -> None:
     """Reserved, refused by the target, released; or overdue before it came so far."""
     accounts = {**RICH, CAROL: Account({}, blocked=True)}
