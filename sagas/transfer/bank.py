@@ -121,10 +121,16 @@ class Bank:
         context.reply(TransferConfirmed(m.order.transfer))
 
     def release(self, m: ReleaseMoney, context: Context) -> None:
-        """Give back what is set aside at the source, or see to it that nothing ever will be."""
+        """Give back what is set aside at the source, or see to it that nothing ever will be.
+
+        Where the target has the money, it says so.
+        """
         leg = _persist(lambda: _released(context.documents, m.order, m.reason))
-        self._retire(context.documents, leg.order)
-        context.reply(MoneyReleased(m.order.transfer))
+        if leg.stage is Stage.DEPOSITED:
+            context.reply(MoneyDeposited(m.order.transfer))
+        else:
+            self._retire(context.documents, leg.order)
+            context.reply(MoneyReleased(m.order.transfer))
 
     def _retire(self, documents: Documents, order: Order) -> None:
         """Have the legs of a transfer that is over expire.
@@ -186,15 +192,22 @@ def _confirmed(documents: Documents, order: Order) -> Leg:
 
 
 def _released(documents: Documents, order: Order, reason: Reason) -> Leg:
-    reserved, deposited = _legs(documents, order)
+    reserved, theirs = _legs(documents, order)
     over = Leg(order, Stage.RELEASED, reason=reason)
     if reserved is None:
         # Whoever comes to reserve after this finds that it is over.
         return _written(documents, order.source_leg, None, over)
-    if reserved.value.stage in (Stage.RELEASED, Stage.REFUSED):
+    stage = reserved.value.stage
+    if stage in (Stage.RELEASED, Stage.REFUSED):
         return reserved.value
-    if reserved.value.stage is not Stage.RESERVED or (deposited and deposited.stage is Stage.DEPOSITED):
-        raise BooksError(f"transfer {order.transfer!r} is to be given back, and its target has the money")
+    if stage is Stage.RESERVED and theirs is None:
+        # Whoever comes to deposit after this finds that it is over: where a failover has lost what the saga had
+        # decided, a deposit and a release may both be on their way, and only the target's leg can say which it is.
+        theirs = _written(documents, order.target_leg, None, _refused(order, reason))
+    if theirs is not None and theirs.stage is Stage.DEPOSITED:
+        return theirs
+    if stage is not Stage.RESERVED:
+        raise BooksError(f"transfer {order.transfer!r} is to be given back, and is confirmed without a deposit")
     return _closed(documents, reserved, evolve(over, coins=reserved.value.coins), release)
 
 

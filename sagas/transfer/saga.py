@@ -121,8 +121,8 @@ class Transfer(Saga[TransferState], key="transfer"):
 
     @handles
     def deposited(self, m: MoneyDeposited) -> None:
-        """Close the source's books."""
-        if self.state.phase is Phase.DEPOSITING:
+        """Close the source's books. After a failover that lost what was decided, a release may find the money there."""
+        if self.state.phase in (Phase.DEPOSITING, Phase.RELEASING):
             self._ask(Phase.CONFIRMING, ConfirmTransfer(self._order))
 
     @handles

@@ -2,8 +2,9 @@
 
 Sizes, in states that the search looks at, each plainly, with a crash, with a second delivery, and with both.
 Within a group: there and back 82, 334, 1,354, 8,500; twice beyond the funds 82, 322, 1,228, 6,744. Between groups:
-one with a deadline 118, 371, 1,868, 9,193; to a blocked account 118, 371, 1,844, 9,049; two beyond the funds 332,
+one with a deadline 127, 419, 2,465, 13,720; to a blocked account 127, 419, 2,441, 13,576; two beyond the funds 332,
 1,178, 8,574, 46,968; there and back 979, 3,453, 49,172, 290,820. One of each kind: 207, 750, 4,901, 26,856.
+With a failover of the store: 419, with a deadline 9,554.
 `SAGABUS_RULES=whole` adds the last two of there and back between groups (fifteen seconds).
 """
 
@@ -34,6 +35,7 @@ from sagas.transfer import (
     move,
     open_bank,
 )
+from sagas.transfer.account import release
 from sagas.transfer.messages import (
     ConfirmTransfer,
     DepositMoney,
@@ -229,6 +231,45 @@ def test_transfers_both_ways_of_one_account_move_the_money_of_one(mishaps: dict[
     checked(explored(wishes, POOR, *outcomes, **mishaps), *outcomes)
 
 
+# -- failovers ------------------------------------------------------------------------------------------------------
+
+
+def forgetting(bank: Bank | None, within_s: float | None) -> Exploration:
+    """Return what becomes of a transfer between groups where the store fails over and loses a commit of its saga."""
+    before = examine(Books(RICH))
+
+    def conserves_every_coin_in_one_place(moment: Moment) -> None:
+        found = audit_bank(documents_of(moment), GROUPS)
+        assert found.problems == ()
+        assert found.conserves(before)
+
+    def ends_one_way(moment: Moment) -> bool:
+        return len({type(m) for m in moment.decisions}) <= 1
+
+    return explore(
+        opened(bank),
+        start=[TransferMoney("t1", ALICE, CAROL, 60, within_s=within_s)],
+        documents=dict(RICH),
+        rollbacks=1,
+        always=[conserves_every_coin_in_one_place, ends_one_way],
+        outcome=lambda moment: "ended",
+        outcomes=["ended"],
+        must_end=False,  # a saga whose very start was lost does not know what the answers are about
+        dead_letters=True,
+        mode="exhaustive",
+    )
+
+
+@pytest.mark.parametrize("within_s", [None, 5.0], ids=["no-deadline", "deadline"])
+def test_transfer_whose_saga_forgets_its_last_step_makes_no_money(within_s: float | None) -> None:
+    """A commit may be lost of which all messages have left: a deposit and a release are then both on their way.
+
+    Money is conserved, and the target's leg says which of them counts; an outcome may be announced again, and is never
+    another one.
+    """
+    assert forgetting(None, within_s).assert_ok().complete
+
+
 # -- banks that are wrong --------------------------------------------------------------------------------------------
 
 
@@ -274,6 +315,21 @@ class DepositsWithoutLeg(Bank):
         context.reply(MoneyDeposited(order.transfer))
 
 
+class ReleasesAlone(Bank):
+    """Gives back what is reserved, without a word to the target."""
+
+    def release(self, m: ReleaseMoney, context: Context) -> None:
+        documents, order = context.documents, m.order
+        leg, source = documents.load(order.source_leg, Leg), documents.load(order.source, Account)
+        over = Leg(order, Stage.RELEASED, reason=m.reason)
+        if not leg.exists:
+            documents.create(order.source_leg, over)
+        elif order.transfer in source.value.reservations:
+            changes = {order.source: (source.etag, release(source.value, order.transfer))}
+            documents.compare_exchange({order.source_leg: (leg.etag, over), **changes})
+        context.reply(MoneyReleased(order.transfer))
+
+
 class ForgetsWhatItReleased(Bank):
     """Gives back what is reserved, and writes nothing where nothing is."""
 
@@ -302,6 +358,13 @@ def test_bank_that_leaves_out_one_precaution_is_found_out(
     assert result.failure is not None
     assert result.failure.kind in ("invariant", "finally")
     assert found in result.failure.report
+
+
+def test_bank_that_releases_alone_makes_money_after_a_failover() -> None:
+    """What the target's leg is written for when money is given back: nothing else would stop the deposit."""
+    result = forgetting(ReleasesAlone(), 5.0)
+    assert result.failure is not None
+    assert "coin e1ed11ce7dda1ca9cfdc is in 2 places" in result.failure.report
 
 
 def test_bank_explored_is_the_one_that_is_opened() -> None:
