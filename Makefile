@@ -20,7 +20,7 @@ help:
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
 	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
 	@echo "make machine     compare the stores for as long as it takes"
-	@echo "make rules       model-check the commit rules, the largest configurations too"
+	@echo "make rules       model-check the commit rules and the ready-made sagas, the largest configurations too"
 	@echo "make explorer    compare the explorer with a walk through every schedule, for 2,000 sagas"
 	@echo "make acceptance  run the demo on each of the three transports"
 	@echo "make clean       remove what the other targets made"
@@ -73,7 +73,7 @@ machine: $(STAMP)
 	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout=0 tests/contract/test_store_machine.py tests/contract/test_document_machine.py
 
 rules: $(STAMP)
-	SAGABUS_RULES=whole $(PYTEST) --timeout=0 tests/simulation/test_commit_rules_model.py
+	SAGABUS_RULES=whole $(PYTEST) --timeout=0 tests/simulation/test_commit_rules_model.py tests/simulation/sagas
 
 explorer: $(STAMP)
 	SAGABUS_GENERATED=2000 $(PYTEST) --timeout=0 tests/simulation/test_explorer.py

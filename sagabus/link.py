@@ -51,6 +51,13 @@ class Script:
         """Return the command that runs this script on *keys*, which must share a slot on a cluster."""
         return Command(("EVALSHA", self.sha, len(keys), *keys, *args), keys[0], self)
 
+    def brought(self, keys: Sequence[str], args: Sequence[Any]) -> Command:
+        """Return the command that brings this script along.
+
+        One that the server does not know is sent again, behind what was sent with it; this one never is.
+        """
+        return Command(("EVAL", self.source, len(keys), *keys, *args), keys[0], self)
+
 
 class Command(NamedTuple):
     """One command, the key that says which node it is for (None: any), and its script, if it runs one."""

@@ -95,7 +95,7 @@ class Saga(Generic[S]):
         exclusive: for a serial saga whose handlers are not to be run in vain: a worker takes a lease on the saga first,
             one message at a time, and others wait for it. Its handlers are run again for a message only where they
             raised, where their worker died before the write, and where it lost the lease, having shown no sign of life
-            for the claim time of the bus.
+            for the claim time of the bus, or where the store did not answer for long enough.
         name: what it is called in the store; the class name by default. Changing it orphans what is stored.
         version: of the state class; older ones go through its static method `upcast(body, version)`.
         restartable: whether a start message for a completed saga begins a new life; otherwise it is late.

@@ -152,7 +152,9 @@ class Replay:
         for message in incoming:
             self._check_addressed(step, message)
         (snapshot,) = self._store.load([Want(self._key, tuple(message.id for message in incoming))])
-        held = self._held[step.worker] = snapshot, advance(self._definition, snapshot, incoming)
+        # What is to be loaded together is run together, also of an exclusive saga.
+        definition = evolve(self._definition, exclusive=False)
+        held = self._held[step.worker] = snapshot, advance(definition, snapshot, incoming)
         return held
 
     def _envelope(self, step: Step, item: Envelope | str) -> Envelope:

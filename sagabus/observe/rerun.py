@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Outcome, Result, Want
@@ -220,7 +220,9 @@ class _Replay:
 
     def _advance(self, record: Record | None, now_ms: int, incoming: Sequence[Incoming]) -> Commit:
         want = Want(self._recorded.key, tuple(message.id for message in incoming))
-        return advance(self._definition, take_snapshot(record, want, now_ms), incoming)
+        # A batch is run as it was recorded, also where the saga has become exclusive since.
+        definition = evolve(self._definition, exclusive=False)
+        return advance(definition, take_snapshot(record, want, now_ms), incoming)
 
     def _apply(self, record: Record | None, commit: Commit, entry: HistoryEntry) -> tuple[Result | None, Record | None]:
         if not commit.ids:

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from attrs import frozen
 
 from sagabus.consumer import Context
 from sagabus.documents.documents import Documents
+from sagabus.errors import ConcurrencyError
 from sagabus.observe.handling import Handling, handling
 from sagabus.outgoing import Outgoing
 from sagabus.runtime.intake import ConsumerWork
@@ -21,6 +22,8 @@ from sagabus.runtime.ticket import Ticket, Trouble
 
 _LINGER_S = 0.002
 _LOOP_ENDS_S = 1.0
+_MAX_RERUNS = 16
+_LONGEST_PAUSE_S = 0.064
 
 
 @frozen
@@ -34,13 +37,14 @@ class Finished:
 
 @frozen
 class Surroundings:
-    """What every handler of one endpoint is called with."""
+    """What every handler of one endpoint is called with; *jitter* returns a number in [0, 1)."""
 
     endpoint: str
     routes: Mapping[str, str]
     max_bytes: int
     now_ms: Callable[[], int]
     documents: Documents
+    jitter: Callable[[], float]
 
     def context(self, work: ConsumerWork) -> Context:
         """Return the context of one call, and have log lines carry its message."""
@@ -54,15 +58,33 @@ class Surroundings:
         return Finished(work.ticket, outgoing, None)
 
     def call(self, work: ConsumerWork) -> Finished:
-        """Run a `def` handler here and now, or an `async def` one on a loop of its own."""
-        try:
-            context = self.context(work)
-            answer = work.consumer.call(work.incoming, context)
-            if work.consumer.is_async:
-                asyncio.run(answer)
-            return self.finished(work, context)
-        except Exception as error:
-            return Finished(work.ticket, (), Trouble.of(error))
+        """Run a `def` handler here and now, an `async def` one on a loop of its own; again where others were faster."""
+        for pause_s in self.pauses_s():
+            time.sleep(pause_s)
+            try:
+                context = self.context(work)
+                answer = work.consumer.call(work.incoming, context)
+                if work.consumer.is_async:
+                    asyncio.run(answer)
+                return self.finished(work, context)
+            except ConcurrencyError as error:
+                faster = error
+            except Exception as error:
+                return Finished(work.ticket, (), Trouble.of(error))
+        return self.overtaken(work, faster)
+
+    def pauses_s(self) -> Iterator[float]:
+        """Yield how long to wait before each run of a handler, seconds: none, then more and more.
+
+        A `ConcurrencyError` says that somebody else has got on, so it costs no attempt, as for serial sagas.
+        """
+        yield 0.0
+        for rerun in range(_MAX_RERUNS):
+            yield self.jitter() * min(0.001 * 2.0**rerun, _LONGEST_PAUSE_S)
+
+    def overtaken(self, work: ConsumerWork, error: ConcurrencyError) -> Finished:
+        """Return that others were faster each time: the message is put off, and its attempts stay as they are."""
+        return Finished(work.ticket, (), Trouble("parked", error))
 
 
 class Crew(Protocol):
@@ -204,11 +226,21 @@ class ThreadedCrew:
         assert self._places is not None
         async with self._places:
             try:
-                context = self._surroundings.context(work)
-                answer: Any = work.consumer.call(work.incoming, context)
-                await answer
-                finished = self._surroundings.finished(work, context)
+                finished = await self._called(work)
             except BaseException as error:
                 # Also what is no Exception: a task that was cancelled, or sys.exit(), which would end the loop for all.
                 finished = Finished(work.ticket, (), Trouble.of(error))
         self._through.put(finished)
+
+    async def _called(self, work: ConsumerWork) -> Finished:
+        surroundings = self._surroundings
+        for pause_s in surroundings.pauses_s():
+            await asyncio.sleep(pause_s)
+            try:
+                context = surroundings.context(work)
+                answer: Any = work.consumer.call(work.incoming, context)
+                await answer
+                return surroundings.finished(work, context)
+            except ConcurrencyError as error:
+                faster = error
+        return surroundings.overtaken(work, faster)

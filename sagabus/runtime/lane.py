@@ -74,7 +74,9 @@ class Lane:
         )
         self._runner = SagaRunner(store, by=consumer, leases=self._leases, jitter=jitter, log=self._log)
         self._recovery = Recovery(endpoint.options, jitter, self._log)
-        surroundings = Surroundings(endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents)
+        surroundings = Surroundings(
+            endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents, jitter
+        )
         self._crew: Crew = (
             InlineCrew(surroundings)
             if inline

@@ -21,6 +21,8 @@ from sagabus.store.protocol import Bookkeeping, Store
 
 _MAX_STALLS: Final = 24
 """After so many rounds in a row in which a saga came no further, its messages are parked."""
+_MAX_LOOKS: Final = 10
+"""How often a lease that somebody else holds is asked for; meanwhile nothing of the batch is dispatched."""
 _JITTER_FROM_STALL: Final = 2
 _LONGEST_PAUSE_S: Final = 0.064
 
@@ -101,7 +103,7 @@ class SagaRunner:
             noting = None
             for key, work in left.items():
                 stalls[key] = 0 if len(work.incoming) < before[key] else stalls[key] + 1
-                if stalls[key] >= _MAX_STALLS:
+                if stalls[key] >= (_MAX_LOOKS if key in batch.held else _MAX_STALLS):
                     batch.park(work)
                 elif stalls[key] >= _JITTER_FROM_STALL:
                     stalled[key] = work
@@ -120,6 +122,7 @@ class _Batch:
         self._runner, self._outbound, self._finish = runner, outbound, finish
         self._store, self._log, self._tally = runner.store, runner.log, runner.tally
         self._leases = runner.leases
+        self.held: set[SagaKey] = set()
 
     def round(self, todo: dict[SagaKey, SagaWork], noting: Bookkeeping | None) -> dict[SagaKey, SagaWork]:
         """Load, run and commit once; return the work that is left."""
@@ -130,6 +133,7 @@ class _Batch:
             return self._without(todo, error)
         runs: list[tuple[SagaWork, Snapshot, Commit]] = []
         left: dict[SagaKey, SagaWork] = {}
+        self.held.clear()
         for work, snapshot in zip(works, snapshots, strict=True):
             self._runner.now_ms = snapshot.now_ms
             ours = snapshot.grant is None or self._leases.take(work.key, snapshot.grant)
@@ -138,7 +142,7 @@ class _Batch:
             if not work.incoming:
                 continue
             if not ours:
-                self._held(snapshot)
+                self._note_held(snapshot)
                 left[work.key] = work
                 continue
             commit = advance(work.definition, snapshot, work.incoming)
@@ -169,8 +173,9 @@ class _Batch:
         last = {message.id for message in work.incoming} <= set(commit.ids)
         return evolve(commit, grant=self._leases.latest(work.key), gives_back=last)
 
-    def _held(self, snapshot: Snapshot) -> None:
+    def _note_held(self, snapshot: Snapshot) -> None:
         assert snapshot.grant is not None
+        self.held.add(snapshot.key)
         self._tally.waited += 1
         self._log.debug(
             "held",

@@ -125,7 +125,9 @@ class RedisStore:
                 prefix = self._keys.saga(commits[i].key)
                 keys += (*load_keys(prefix), f"{prefix}h")
                 args += commit_args(commits[i], by)
-            commands.append(_COMMIT.call(keys, args))
+            # A lease must not be given back before the commit that it is given back with.
+            gives_back = any(commits[i].gives_back for i in indices)
+            commands.append(_COMMIT.brought(keys, args) if gives_back else _COMMIT.call(keys, args))
         commands += [
             self.leases.releasing(commit.key, commit.grant)
             for commit in commits

@@ -23,13 +23,8 @@ class RedisLeases:
         return granted(reply)
 
     def granting(self, key: LeaseKey, holder: str, ttl_ms: int) -> Command:
-        """Return the command that grants a lease; `granted` reads its reply.
-
-        It brings its script along: sent again because the server does not know that, it would come behind what is
-        sent with it.
-        """
-        name = self._keys.lease(key)
-        return Command(("EVAL", _LEASE.source, 1, name, "grant", holder, 0, ttl_ms, KEPT_MS), name, _LEASE)
+        """Return the command that grants a lease, before what is sent behind it; `granted` reads its reply."""
+        return _LEASE.brought([self._keys.lease(key)], ("grant", holder, 0, ttl_ms, KEPT_MS))
 
     def releasing(self, key: LeaseKey, mine: Grant) -> Command:
         """Return the command that ends a grant."""

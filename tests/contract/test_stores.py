@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from sagabus.commit import Half, Lifecycle, Outcome, Want
 from sagabus.envelope import SagaKey
 from sagabus.errors import CorruptRecordError, StoreFullError, StoreRefusedError
+from sagabus.leases.grant import LeaseRequest
 from sagabus.link import Command, Link
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping, Scheduled
@@ -99,6 +100,27 @@ class RedisContract(StoreContract):
         results = store.commit([writing(s, b"t", "n") for s in loaded], by="w")
         assert store.link.round_trips == before + 2
         assert {result.outcome for result in results} == {Outcome.STORED}
+
+    def test_lease_is_given_back_behind_a_commit_that_brings_its_script_along(
+        self, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server that knows no scripts must not end the lease first: a commit that it refused would come behind."""
+        want = Want(KEY, ("start",), LeaseRequest("me", 30_000))
+        (snapshot,) = store.load([want])
+        commit = writing(snapshot, b"s0", "start", grant=snapshot.grant, gives_back=True)
+        for node in store.link.node_keys():
+            store.link.on_node(node, "SCRIPT", "FLUSH")
+        sent: list[list[str]] = []
+        attempt = store.link._attempt
+
+        def watched(commands: Sequence[Command], todo: list[int], *args: Any) -> Any:
+            sent.append([commands[i].script.name for i in todo if commands[i].script])  # type: ignore[union-attr]
+            return attempt(commands, todo, *args)
+
+        monkeypatch.setattr(store.link, "_attempt", watched)
+        assert put(store, commit).outcome is Outcome.STORED
+        assert sent[0] == ["commit", "lease"]
+        assert all("commit" not in again for again in sent[1:])
 
     def test_flushed_scripts_are_not_noticed(self, store: RedisStore) -> None:
         """Scripts are not kept by servers; what has forgotten them is told them again."""

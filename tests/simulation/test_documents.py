@@ -295,6 +295,92 @@ def test_saga_whose_consumers_use_documents_is_explored_with_them() -> None:
     ).ok
 
 
+@define
+class Race:
+    """Who came first, and second."""
+
+    order: list[str] = field(factory=list)
+
+
+@message("documents-test.came")
+class Came:
+    """Somebody has come, as the how-manieth."""
+
+    key: str
+    place: int
+
+
+class Finish(Saga[Race], key="key"):
+    """Sends each who comes on, with the place that they came in: what a message id says depends on the order."""
+
+    @starts
+    def started(self, m: Start) -> None:
+        """Open the finish."""
+
+    @handles(key="by")
+    def counted(self, m: Count) -> None:
+        """Never called: the finish is found by another key."""
+
+    @handles
+    def came(self, m: Came) -> None:
+        """Say who won."""
+        self.state.order.append(f"{m.place}")
+        self.send(Count(by=f"{len(self.state.order)} was {m.place}"), to="counter")
+
+
+def test_message_whose_body_depends_on_the_order_is_played_with_each_body() -> None:
+    """An id derives from what caused a message; what it says derives from what that found, and both bodies are met."""
+    bus = Bus(store="memory:")
+    bus.endpoint("finish", Finish)
+
+    @bus.endpoint("counter").consumer
+    def note(m: Count, context: Context) -> None:
+        context.documents.create(m.by, Tally())
+
+    outcomes = explore(
+        bus,
+        start=[Start(key="k")],
+        messages=[Came(key="k", place=1), Came(key="k", place=2)],
+        documents={},
+        must_end=False,
+        outcome=lambda moment: tuple(key.name for key in moment.document_keys),
+        outcomes=[("1 was 1", "2 was 2"), ("1 was 2", "2 was 1")],
+    ).assert_ok()
+    assert len(outcomes.outcomes) == 2
+
+
+def test_documents_of_two_groups_are_read_one_after_the_other() -> None:
+    """On a cluster they are on two nodes: a reader may see the one as it was and the other as it is."""
+    bus = Bus(store="memory:")
+    bus.endpoint("counter").consumer(_moves)
+    torn = explore(
+        bus,
+        messages=[Count(by="move"), Count(by="look")],
+        documents={"a": Tally(1), "b": Tally(0)},
+        outcome=lambda moment: moment.load("seen", Tally).value.total,
+        outcomes=[0, 1, 2],
+    ).assert_ok()
+    assert set(torn.outcomes) == {0, 1, 2}
+
+
+def _moves(m: Count, context: Context) -> None:
+    if m.by == "move":
+        context.documents.overwrite("a", Tally(0))
+        context.documents.overwrite("b", Tally(1))
+    else:
+        b, a = context.documents.load_many(["b", "a"], Tally)
+        context.documents.overwrite("seen", Tally(a.value.total + b.value.total))
+
+
+def test_consumer_that_knows_a_message_by_its_id_counts_a_resent_one_twice() -> None:
+    """A sender that sends the same again gives it another id."""
+    failure = explored(careful, messages=1, resends=1).failure
+    assert failure is not None
+    assert failure.kind == "finally"
+    assert any("sends it again under a new id" in line for line in failure.trace)
+    assert explored(careful, messages=1, resends=1, replay=failure.token).failure is not None
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 NEEDED: Final = "documents={"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from unittest.mock import ANY
 
 import pytest
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from mergers import fieldwise, highest
 from sagabus import MergeSagaState, Saga, handles, message, starts
@@ -434,3 +434,61 @@ def test_explore_tells_a_message_of_a_saga_that_was_sent_again() -> None:
     assert failure is not None
     assert failure.kind == "finally"
     assert sum("loads Takes/1" in line for line in failure.trace) == 2
+
+
+@message("mishaps.knock")
+class Knock:
+    order: str
+    who: str
+
+
+@message("mishaps.ring")
+class Ring:
+    who: str
+    nth: int
+
+
+@define
+class Rung:
+    knocks: int = 0
+    rings: list[str] = field(factory=list)
+
+
+class Rings(Saga[Rung], key="order"):
+    """Rings for each who knocks, and says as the how-manieth they came."""
+
+    @starts
+    def begun(self, m: Begin) -> None:
+        """Nobody yet."""
+
+    @handles
+    def knocked(self, m: Knock) -> None:
+        self.state.knocks += 1
+        self.defer(Ring(m.who, self.state.knocks), after=timedelta(seconds=1), name=m.who)
+
+    @handles
+    def rung(self, m: Ring) -> None:
+        self.state.rings.append(f"{m.who}{m.nth}")
+
+
+@pytest.mark.parametrize("mishaps", [{}, {"duplicates": 1}], ids=["plain", "exact-ids"])
+def test_timers_whose_body_depends_on_the_order_all_fire(mishaps: dict[str, Any]) -> None:
+    """The id of a timer is that of its cause, whichever body it has: each of them comes."""
+    seen: set[tuple[str, ...]] = set()
+
+    def both_have_rung(moment: Moment) -> bool:
+        seen.add(tuple(sorted(moment.state.rings)))
+        return len(moment.state.rings) == 2
+
+    result = explore(
+        Rings,
+        start=[Begin()],
+        messages=[Knock("1", "ann"), Knock("1", "bob")],
+        must_end=False,
+        finally_=[both_have_rung],
+        # As no outcome is named, one message after the other is played first, and names one body of each.
+        outcome=lambda moment: "rung",
+        **mishaps,
+    ).assert_ok()
+    assert result.complete
+    assert seen == {("ann1", "bob2"), ("ann2", "bob1")}

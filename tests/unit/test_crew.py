@@ -13,7 +13,7 @@ import pytest
 from sagabus import Bus, Context, message
 from sagabus.consumer import consumers_of
 from sagabus.envelope import Incoming, encode, wrap
-from sagabus.errors import HandlerMisuseError
+from sagabus.errors import ConcurrencyError, HandlerMisuseError
 from sagabus.runtime.crew import Crew, Finished, InlineCrew, Surroundings, ThreadedCrew
 from sagabus.runtime.intake import ConsumerWork
 from sagabus.runtime.ticket import Ticket
@@ -40,7 +40,7 @@ def work(function: Callable[..., Any], number: int = 0, *, reply_to: str = "aske
     return ConsumerWork(consumer, Incoming(envelope), ticket)
 
 
-SURROUNDINGS = Surroundings("e", {}, 100_000, lambda: 1000, Bus(store="memory:").documents)
+SURROUNDINGS = Surroundings("e", {}, 100_000, lambda: 1000, Bus(store="memory:").documents, lambda: 0.0)
 
 
 @pytest.fixture
@@ -210,6 +210,58 @@ def test_reply_to_nobody_is_a_failure_that_says_what_to_do(crew: Crew) -> None:
     assert finished.trouble is not None
     assert isinstance(finished.trouble.error, HandlerMisuseError)
     assert "reply_to=" in finished.trouble.text
+
+
+class _Faster:
+    """A consumer that others are faster than, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left, self.runs = times, 0
+
+    def try_it(self) -> None:
+        self.runs += 1
+        if self.left:
+            self.left -= 1
+            raise ConcurrencyError({"tally": ("a:1", "a:2")})
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_consumer_that_others_are_faster_than_is_run_again_at_once(crew: Crew, asynchronous: bool) -> None:
+    """Somebody else has got on, so it costs no attempt: the handler is run again, with a new context."""
+    faster = _Faster(3)
+
+    def plain(m: Job, context: Context) -> None:
+        context.reply(Result(m.number))
+        faster.try_it()
+
+    async def waiting(m: Job, context: Context) -> None:
+        context.reply(Result(m.number))
+        faster.try_it()
+
+    crew.start(work(waiting if asynchronous else plain))
+    (finished,) = all_of(crew, 1)
+    assert finished.trouble is None
+    assert len(finished.outgoing) == 1
+    assert faster.runs == 4
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_consumer_that_others_are_always_faster_than_is_put_off(crew: Crew, asynchronous: bool) -> None:
+    """Past its bound the message is parked, which leaves its attempts as they are."""
+    faster = _Faster(1_000)
+
+    def plain(m: Job) -> None:
+        faster.try_it()
+
+    async def waiting(m: Job) -> None:
+        faster.try_it()
+
+    crew.start(work(waiting if asynchronous else plain))
+    (finished,) = all_of(crew, 1)
+    assert finished.trouble is not None
+    assert finished.trouble.reason == "parked"
+    assert "tally" in finished.trouble.text
+    assert 10 < faster.runs < 100
 
 
 def test_closed_crew_ends_its_event_loop_and_cancels_what_runs_on_it() -> None:

@@ -73,14 +73,13 @@ class Desks:
     _at_work: list[_Desk] = field(factory=list)
     _performed: int = 0
 
-    def operate(self, number: int, shelf: int, *, ends_at_once: bool, kept: bool) -> Played:
+    def operate(self, number: int, shelf: int, *, ends_at_once: bool) -> Played:
         """Have a consumer perform its next operation, or end.
 
         Args:
             number: where it stands in the world.
             shelf: what the world's documents are before.
             ends_at_once: whether it ends in the same step where it asks for nothing more.
-            kept: whether its message is delivered once more, too.
 
         Raises:
             DeskError: it does otherwise than in the world.
@@ -94,7 +93,7 @@ class Desks:
         answer = self._perform(turn.operation)
         after = evolve(desk, past=(*desk.past, (turn.operation, answer)))
         then = self._run(errand, after)
-        line = f"{who}: {_said(turn.operation, answer)}" + ("; it is delivered once more" if kept else "")
+        line = f"{who}: {_said(turn.operation, answer)}"
         expected = self.errands.step(number, shelf)
         if type(then) is not type(expected.turn):
             raise DeskError(type(expected.turn).__name__, type(then).__name__)

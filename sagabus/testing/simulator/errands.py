@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
+import msgspec
 from attrs import field, frozen
 
 from sagabus.consumer import Consumer, Context
 from sagabus.documents.documents import Documents
 from sagabus.documents.key import DocumentKey
 from sagabus.documents.write import StoredDocument, Write, Written
-from sagabus.envelope import Envelope, Incoming
+from sagabus.envelope import Envelope, Incoming, encode
 from sagabus.errors import ConcurrencyError
 from sagabus.outgoing import Outgoing
 from sagabus.testing.simulator.scene import START_MS, Scene
@@ -47,7 +49,12 @@ class _Script:
     _place: Iterator[int] = field(factory=itertools.count, init=False)
 
     def read(self, keys: Sequence[DocumentKey]) -> list[StoredDocument]:
-        return list(cast("Sequence[StoredDocument]", self._answer(Reading(tuple(keys)))))
+        # Only the documents of one group are read as they are at one moment.
+        found: dict[DocumentKey, StoredDocument] = {}
+        for _, group in itertools.groupby(sorted(set(keys), key=DocumentKey.tag), DocumentKey.tag):
+            read = self._answer(Reading(tuple(sorted(group))))
+            found |= {document.key: document for document in cast("Sequence[StoredDocument]", read)}
+        return [found[key] for key in keys]
 
     def write(self, write: Write) -> Written:
         return cast("Written", self._answer(Writing(write)))
@@ -182,8 +189,12 @@ class Errands:
         return self._errands[number]
 
     def begin(self, endpoint: str, consumer: Consumer, envelope: Envelope) -> int:
-        """Return the errand of a consumer that has just got a message."""
-        order = (endpoint, consumer.name, consumer.kind.name, envelope.id)
+        """Return the errand of a consumer that has just got a message.
+
+        One id may stand for different bodies: it derives from what caused the message, and not from what that found.
+        """
+        said = encode(msgspec.structs.replace(envelope, time=""), sys.maxsize)
+        order = (endpoint, consumer.name, consumer.kind.name, envelope.id, said)
         return self._number(order, None, endpoint, consumer, envelope, _NOTHING_YET)
 
     def step(self, number: int, shelf: int) -> Step:
@@ -205,6 +216,12 @@ class Errands:
         if isinstance(then, Raises) and isinstance(then.error, ConcurrencyError):
             return Step(shelf, errand.fresh, then)  # the runtime has its message handled again, from the beginning
         return Step(shelf, after, then)
+
+    def resent(self, number: int, nth: int) -> int:
+        """Return the errand of the message that says the same as another's, sent again as the *nth* of them."""
+        errand = self[number]
+        envelope = msgspec.structs.replace(errand.envelope, id=f"{errand.envelope.id}.{nth}")
+        return self.begin(errand.endpoint, errand.consumer, envelope)
 
     def turn(self, number: int) -> Turn:
         """Return what an errand does next."""

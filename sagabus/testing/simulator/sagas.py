@@ -352,14 +352,15 @@ class SagaTables:
             names[posted.id] = self.mail.items[merge].name
         past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
         number, renamed = self.records.keep(_renamed_ids(after, names), past, kept.dots)
-        live = {self.mail.named(self.key, id_) for id_ in (self.records[number].record or Record()).timers.values()}
+        # By name: of two timers that say different things, both may have it, one after the other.
+        live = set((self.records[number].record or Record()).timers.values())
         return self._move(
             result,
             number,
             renamed,
             tuple(facts),
             tuple(decision),
-            tuple(timer for timer in timers if timer in live),
+            tuple(timer for timer in timers if self.mail.items[timer].name in live),
             merge,
             self._judge(kept, commit, result, after, bool(decision)),
         )

@@ -70,6 +70,7 @@ class Operates:
         done: how many operations it has performed before.
         which: tells apart those that are as far but have been answered otherwise.
         kept: whether its message is delivered once more, too.
+        resent: whether its sender sends the same body again, under a new id.
     """
 
     endpoint: str
@@ -78,6 +79,7 @@ class Operates:
     done: int
     which: int = 0
     kept: bool = False
+    resent: bool = False
 
 
 @frozen
@@ -144,9 +146,9 @@ def _step(plain: list[Any]) -> Step:
     if plain[0] == "-":
         return LeavesOut(tuple(map(str, plain[1])))
     if plain[0] in ("O", "X"):
-        endpoint, consumer, message, done, which, *kept = plain[1:]
+        endpoint, consumer, message, done, which, *more = plain[1:]
         where = str(endpoint), str(consumer), str(message), int(done), int(which)
-        return Operates(*where, bool(*kept)) if plain[0] == "O" else Crashes(*where)
+        return Operates(*where, *map(bool, more)) if plain[0] == "O" else Crashes(*where)
     kind, saga = plain[0], SagaKey.parse(plain[1])
     if kind == "L":
         return Loads(saga, tuple(plain[2]), int(plain[3]), int(plain[4]))

@@ -101,8 +101,8 @@ class Teller:
                     self._commit(world, event, after)
                 case RollBack(cell):
                     self._roll_back(world, cell)
-                case Operate(errand, kept):
-                    self._operate(world, errand, kept)
+                case Operate():
+                    self._operate(world, event)
                 case Crash(errand):
                     self._lines.append(self._desks().crash(errand))
             if isinstance(after, Fault):
@@ -166,14 +166,15 @@ class Teller:
         names = " and ".join(say(self.worlds.mail.items[number].sketch.message) for number in lost.items)
         self._lines.append(f"the store fails over and loses the last commit of {table.key}; {names} comes again")
 
-    def _operate(self, world: World, errand: int, kept: bool) -> None:
+    def _operate(self, world: World, event: Operate) -> None:
         try:
             ends = not world.budget.crashes
-            played = self._desks().operate(errand, world.shelf, ends_at_once=ends, kept=kept)
+            played = self._desks().operate(event.errand, world.shelf, ends_at_once=ends)
         except DeskError as error:
             raise SimulatorError(len(self._lines) + 1, error.found, error.played) from error
-        sends = f", and sends {_sent(played.ended)}" if played.ended else ""
-        self._lines.append(f"{played.line}{sends}")
+        line = played.line + (f", and sends {_sent(played.ended)}" if played.ended else "")
+        line += "; it is delivered once more" if event.kept else ""
+        self._lines.append(line + ("; its sender sends it again under a new id" if event.resent else ""))
 
     def _desks(self) -> Desks:
         if self._consumers is None:
@@ -302,7 +303,7 @@ def _errand_step(worlds: Worlds, world: World, event: Operate | Crash) -> Step:
     others = [worlds.errands[number] for number in set(world.errands)]
     alike = sorted(other.order for other in others if _stands(other) == _stands(errand))
     where = *_stands(errand), alike.index(errand.order)
-    return Operates(*where, event.kept) if isinstance(event, Operate) else Crashes(*where)
+    return Operates(*where, event.kept, event.resent) if isinstance(event, Operate) else Crashes(*where)
 
 
 def _stands(errand: Errand) -> tuple[str, str, str, int]:

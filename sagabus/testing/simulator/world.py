@@ -103,10 +103,14 @@ class RollBack(NamedTuple):
 
 
 class Operate(NamedTuple):
-    """A consumer performs its next operation on documents, or ends; *kept*: its message is delivered once more, too."""
+    """A consumer performs its next operation on documents, or ends.
+
+    *kept*: its message is delivered once more, too. *resent*: its sender sends the same body again, under a new id.
+    """
 
     errand: int
     kept: bool = False
+    resent: bool = False
 
 
 class Crash(NamedTuple):

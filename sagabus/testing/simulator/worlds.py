@@ -309,6 +309,9 @@ class Worlds:
             if world.budget.duplicates and not begun:
                 again = Operate(errand, kept=True)
                 found.append((again, self._operate(world, again)))
+            if world.budget.resends and not begun:
+                twice = Operate(errand, resent=True)
+                found.append((twice, self._operate(world, twice)))
             if world.budget.crashes and begun:
                 found.append((Crash(errand), self._crash(world, errand)))
 
@@ -323,6 +326,10 @@ class Worlds:
         errands, budget = _less(world.errands, number), world.budget
         if event.kept:
             errands, budget = (*errands, number), budget._replace(duplicates=budget.duplicates - 1)
+        if event.resent:
+            nth = self.settings.budget.resends - budget.resends + 1
+            errands = (*errands, self.errands.resent(number, nth))
+            budget = budget._replace(resends=budget.resends - 1)
         world = world._replace(errands=errands, budget=budget)
         if isinstance(turn, Ends):
             return self._ended(world, turn)
