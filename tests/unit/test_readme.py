@@ -28,7 +28,7 @@ bus.worker().run_until_idle()
 
 def test_readme_saga_runs_and_decides(tmp_path: Path) -> None:
     """The first code block is a whole program: copied as it stands, it decides a credit check once."""
-    code, _ = blocks(README, "python")
+    code, *_ = blocks(README, "python")
     (tmp_path / "readme_app.py").write_text(code, encoding="utf-8")
     done = run(tmp_path, "-c", _PROOF, env={"SAGABUS_STORE": "memory:", "SAGABUS_TRANSPORT": "memory:"})
     assert done.stdout == "CreditDecided(customer='42', accepted=True)\n", done.stderr
@@ -36,12 +36,33 @@ def test_readme_saga_runs_and_decides(tmp_path: Path) -> None:
 
 def test_readme_tests_pass(tmp_path: Path) -> None:
     """The second code block tests the first: it forks the saga, and looks at every order."""
-    app, tests = blocks(README, "python")
+    app, tests, _ = blocks(README, "python")
     (tmp_path / "yourapp.py").write_text(app, encoding="utf-8")
     (tmp_path / "test_yourapp.py").write_text(tests, encoding="utf-8")
     done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "\nsagabus: 1 exploration, " in done.stdout
     assert "\n2 passed" in done.stdout
+
+
+_VERDICT = """
+from sagabus.testing import SagaHarness
+from quorum_app import CreditQuorum
+from yourapp import CheckCredit, ScoreReported
+
+check = SagaHarness(CreditQuorum)
+check.give(CheckCredit("42"))
+check.together(ScoreReported("equifax", 710), ScoreReported("experian", 705))
+print(check.decisions)
+"""
+
+
+def test_readme_quorum_decides_alike(tmp_path: Path) -> None:
+    """The third code block is the first saga once more, and forks and decides as that does."""
+    app, _, quorum = blocks(README, "python")
+    (tmp_path / "yourapp.py").write_text(app, encoding="utf-8")
+    (tmp_path / "quorum_app.py").write_text(quorum, encoding="utf-8")
+    done = run(tmp_path, "-c", _VERDICT)
+    assert done.stdout == "[CreditDecided(customer='42', accepted=True)]\n", done.stderr
 
 
 @pytest.mark.parametrize(("test", "path"), re.findall(r"\[(test_\w+)\]\(([\w/.]+)\)", README))
