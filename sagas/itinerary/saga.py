@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin
 import attrs
 
 from sagabus import Saga, handles
+from sagabus.errors import DefinitionError
+from sagas._classes import subject_of
 from sagas.itinerary import course
 from sagas.itinerary.course import Move, MoveKind
 from sagas.itinerary.messages import (
@@ -49,7 +51,8 @@ class Itinerary(Saga[S]):
     Class arguments: as of `Saga`, without `merger` and `restartable`.
 
     Raises:
-        ItineraryError: the steps or the class arguments contradict each other; when the class is defined.
+        DefinitionError: the steps or the class arguments contradict each other; when the class is defined.
+        ItineraryError: a command does not carry its slip, or an answer has a slip of another; while it runs.
     """
 
     steps: ClassVar[Sequence[Step]] = ()
@@ -59,19 +62,25 @@ class Itinerary(Saga[S]):
     _name: ClassVar[str] = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        subject = f"{cls.__module__}.{cls.__qualname__}"
+        subject = subject_of(cls)
         if options.get("merger") is not None:
-            raise ItineraryError(subject, "an itinerary is serial and takes no merger", "Leave out merger=")
+            raise DefinitionError(subject, "an itinerary is serial and takes no merger", "Leave out merger=")
         if options.get("restartable"):
-            raise ItineraryError(
+            raise DefinitionError(
                 subject,
                 "a second life would use the idempotency keys of the first again, so nothing would be done",
                 "Leave out restartable=, and let each run have a key of its own",
             )
+        if cls.decide is not Itinerary.decide:
+            raise DefinitionError(
+                subject,
+                "its own decide() would take the place of the one that asks for the steps",
+                "Leave it out: say more about the end in ended(outcome), and call turn_back(reason) in a handler",
+            )
         for base in vars(cls).get("__orig_bases__", ()):
             for state in get_args(base) if get_origin(base) is Itinerary else ():
                 if isinstance(state, type) and not issubclass(state, ItineraryState):
-                    raise ItineraryError(
+                    raise DefinitionError(
                         subject,
                         f"its state {state.__qualname__} has no room for the itinerary's own",
                         f"Write class {state.__qualname__}(ItineraryState)",
@@ -83,7 +92,7 @@ class Itinerary(Saga[S]):
             _add_handlers(cls)
         super().__init_subclass__(**options)
         if cls.__saga__ is not None and not cls._route:
-            raise ItineraryError(subject, "it has handlers and no steps", "Write steps = (Step(...), ...)")
+            raise DefinitionError(subject, "it has handlers and no steps", "Write steps = (Step(...), ...)")
 
     # -- for users ---------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from attrs import field, frozen
 
-from sagabus import SagabusError
+from sagabus.errors import DefinitionError
 
 MAX_PAUSE: Final = timedelta(hours=1)
 """Pauses double up to here, or up to the first one where that is longer."""
@@ -19,16 +19,8 @@ Ask = Callable[[Any, Any], object]
 """(state, slip) -> the command, which carries the slip. Called again whenever a run is made again: keep it pure."""
 
 
-class ItineraryError(SagabusError):
-    """An itinerary is declared or answered in a way that cannot work; the text names the next step.
-
-    Attributes:
-        subject: the itinerary or the step.
-    """
-
-    def __init__(self, subject: str, problem: str, mend: str) -> None:
-        super().__init__(f"{subject}: {problem}. {mend}")
-        self.subject = subject
+class ItineraryError(DefinitionError):
+    """A running itinerary was asked for or answered what its definition has no room for. `subject` names it."""
 
 
 @frozen
@@ -49,7 +41,7 @@ class Step:
         pivot: whether there is no way back once it is done: later steps are then asked for until they are done.
 
     Raises:
-        ItineraryError: the arguments contradict each other.
+        DefinitionError: an argument is of another kind, or they contradict each other.
     """
 
     name: str
@@ -64,23 +56,19 @@ class Step:
     pivot: bool = field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        where = f"step {self.name!r}"
-        if not _NAME.fullmatch(self.name):
-            raise ItineraryError(
+        name: Any = self.name
+        where = f"step {name!r}"
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise DefinitionError(
                 where,
-                "its name is empty or has other characters than letters, digits and . _ -",
+                "its name is empty, no text, or has other characters than letters, digits and . _ -",
                 "It is part of the idempotency key: choose a plain one",
             )
+        _check_kinds(self, where)
         if self.pivot and self.undo is not None:
-            raise ItineraryError(
+            raise DefinitionError(
                 where, "there is no way back from a pivot, and it has an undo", "Leave out undo=, or pivot=True"
             )
-        for name, span in (("within", self.within), ("undo_within", self.undo_within)):
-            if span is not None and span <= timedelta(0):
-                raise ItineraryError(where, f"{name}={span} is no time to wait", "Give a positive timedelta")
-        for name, count in (("attempts", self.attempts), ("undo_attempts", self.undo_attempts)):
-            if count is not None and count < 1:
-                raise ItineraryError(where, f"{name}={count} never asks", "It is at least 1, or None for no end")
 
     def patience(self, attempt: int, *, firm: bool) -> timedelta | None:
         """Return how long attempt number *attempt* waits; where it is *firm* that only forward is left, ever longer."""
@@ -94,39 +82,79 @@ def doubled(first: timedelta, attempt: int) -> timedelta:
     return min(first * (1 << min(attempt - 1, 32)), max(first, MAX_PAUSE))
 
 
-def check_route(route: Iterable[Any], subject: str) -> tuple[Step, ...]:
+def _check_kinds(step: Step, where: str) -> None:
+    """Refuse arguments of another kind than the annotations say: those are for type checkers, and not all have one.
+
+    Raises:
+        DefinitionError: names the argument.
+    """
+    asks: dict[str, Any] = {"do": step.do} | ({} if step.undo is None else {"undo": step.undo})
+    for name, ask in asks.items():
+        if not callable(ask):
+            raise DefinitionError(
+                where,
+                f"{name}={ask!r} is no function, so it makes no command",
+                f"Write {name}=lambda state, slip: SomeCommand(slip)",
+            )
+    endpoints: dict[str, Any] = {"to": step.to, "undo_to": step.undo_to}
+    for name, endpoint in endpoints.items():
+        if endpoint is not None and (not isinstance(endpoint, str) or not endpoint):
+            raise DefinitionError(
+                where, f"{name}={endpoint!r} is no endpoint", "Give the name of one, or leave it out and route the type"
+            )
+    spans: dict[str, Any] = {"undo_within": step.undo_within} | ({} if step.within is None else {"within": step.within})
+    for name, span in spans.items():
+        if not isinstance(span, timedelta) or span <= timedelta(0):
+            mend = "Write a positive timedelta" + (", or None for ever" if name == "within" else "")
+            raise DefinitionError(where, f"{name}={span!r} is no time to wait", mend)
+    counts: dict[str, Any] = {"attempts": step.attempts, "undo_attempts": step.undo_attempts}
+    for name, count in counts.items():
+        if count is not None and (type(count) is not int or count < 1):
+            raise DefinitionError(
+                where, f"{name}={count!r} is no number of attempts", "Write 1 or more, or None for no end"
+            )
+    pivot: Any = step.pivot
+    if not isinstance(pivot, bool):
+        raise DefinitionError(where, f"pivot={pivot!r} is neither True nor False", "Write pivot=True, or leave it out")
+
+
+def check_route(route: Any, subject: str) -> tuple[Step, ...]:
     """Return *route* as a tuple.
 
     Raises:
-        ItineraryError: it is empty, two steps share a name, or steps after the pivot could not do as they say.
+        DefinitionError: it is empty or no sequence of steps, two of them share a name, or those after the pivot could
+            not do as they say.
     """
-    route = tuple(route)
-    if not route or not all(isinstance(step, Step) for step in route):
-        raise ItineraryError(subject, "steps is no sequence of at least one Step", "Write steps = (Step(...), ...)")
+    if not isinstance(route, Sequence) or not route or not all(isinstance(step, Step) for step in route):
+        raise DefinitionError(
+            subject,
+            "steps is no sequence of at least one Step",
+            "Write steps = (Step(...), ...); of a single one, (Step(...),)",
+        )
     pivot = ""
     seen: set[str] = set()
     for step in route:
         if step.name in seen:
-            raise ItineraryError(subject, f"two steps are called {step.name!r}", "Give each a name of its own")
+            raise DefinitionError(subject, f"two steps are called {step.name!r}", "Give each a name of its own")
         seen.add(step.name)
         if pivot and step.pivot:
-            raise ItineraryError(
+            raise DefinitionError(
                 subject,
                 f"{step.name!r} is a second pivot after {pivot!r}",
                 "The first one is where there is no way back any more; make it the only one",
             )
         if pivot and step.undo is not None:
-            raise ItineraryError(
+            raise DefinitionError(
                 subject,
                 f"{step.name!r} comes after the pivot {pivot!r}, so its undo never runs",
                 "Leave out undo=, or move the step before the pivot",
             )
         if pivot and step.within is None:
-            raise ItineraryError(
+            raise DefinitionError(
                 subject,
                 f"{step.name!r} comes after the pivot {pivot!r} and has no within=",
                 "It is asked for again after that time: give one",
             )
         if step.pivot:
             pivot = step.name
-    return route
+    return tuple(route)

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from sagabus import Bus, ConcurrencyError, Context, Document, DocumentKey, Documents, Endpoint, RetryPolicy
 from sagabus.errors import ConfigurationError
+from sagabus.messages import type_of
 from sagas.transfer.account import Account, Reason, confirm, deposit, move, release, reserve
 from sagas.transfer.errors import BooksError
 from sagas.transfer.leg import Leg, Order, Stage
@@ -34,6 +35,8 @@ T = TypeVar("T")
 Changes = Mapping[DocumentKey, tuple[str | None, Account]]
 """Account -> the etag that it was read with, and its new value."""
 
+COMMANDS: Final = (MoveMoney, ReserveMoney, DepositMoney, ConfirmTransfer, ReleaseMoney)
+"""What `Transfer` asks of the bank."""
 TRIES: Final = 8
 """How often a write that others outran is made again on the spot, before the message is tried again later."""
 RETRY: Final = RetryPolicy(max_attempts=12, first_delay_s=0.05, max_delay_s=30.0)
@@ -59,8 +62,14 @@ def open_bank(
         retry: how a command that cannot be handled is tried again.
 
     Raises:
-        ConfigurationError: the name is taken, or *keep* is shorter than a message may be under way.
+        ConfigurationError: the bus has a bank, the name is taken, or *keep* is shorter than a message may be under way.
     """
+    there = next((bus.routes[type_of(kind).name] for kind in COMMANDS if type_of(kind).name in bus.routes), None)
+    if there is not None:
+        raise ConfigurationError(
+            f"the bank cannot be opened at endpoint {name!r}: what Transfer asks for goes to endpoint {there!r} "
+            f"already. One bus has one bank, for all groups; open it once, or give the other one a bus of its own"
+        )
     if keep is not None and keep < bus.dedupe_window:
         raise ConfigurationError(
             f"keep={keep} is shorter than the bus's dedupe_window ({bus.dedupe_window}): a copy of an old message "
@@ -70,7 +79,7 @@ def open_bank(
     bank = Bank(keep)
     for consumer in (bank.move, bank.reserve, bank.deposit, bank.confirm, bank.release):
         endpoint.consumer(consumer)
-    for kind in (MoveMoney, ReserveMoney, DepositMoney, ConfirmTransfer, ReleaseMoney):
+    for kind in COMMANDS:
         bus.route(kind, to=name)
     return endpoint
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from types import new_class
 from typing import Any, Final
 
 import pytest
 from attrs import define
 
 from sagabus import Saga, handles, message, starts
+from sagabus.errors import DefinitionError
 from sagabus.testing import Deferred, Published, Replied, SagaHarness, Sent
 from sagas import (
     Itinerary,
@@ -551,8 +553,8 @@ def test_answer_with_a_slip_that_was_never_given_out_is_an_error(begun: MakeHarn
         (lambda: step("a", pivot=True), "no way back"),
         (lambda: step("a", within=timedelta(0)), "no time to wait"),
         (lambda: step("a", undo_within=timedelta(0)), "no time to wait"),
-        (lambda: step("a", attempts=0), "never asks"),
-        (lambda: step("a", undo_attempts=0), "never asks"),
+        (lambda: step("a", attempts=0), "no number of attempts"),
+        (lambda: step("a", undo_attempts=0), "no number of attempts"),
         (lambda: trip(), "at least one Step"),
         (lambda: trip(FLIGHT, FLIGHT), "two steps are called 'flight'"),
         (lambda: trip(PAYMENT, FLIGHT), "its undo never runs"),
@@ -562,14 +564,66 @@ def test_answer_with_a_slip_that_was_never_given_out_is_an_error(begun: MakeHarn
 )
 def test_route_that_contradicts_itself_is_refused_when_it_is_defined(make: Callable[[], object], problem: str) -> None:
     """Every mistake is found at import, with the mend."""
-    with pytest.raises(ItineraryError, match=problem):
+    with pytest.raises(DefinitionError, match=problem):
         make()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "mend"),
+    [
+        ("name", 5, "choose a plain one"),
+        ("do", 5, r"Write do=lambda state, slip: SomeCommand\(slip\)"),
+        ("undo", "x", r"Write undo=lambda state, slip: SomeCommand\(slip\)"),
+        ("to", 5, "Give the name of one"),
+        ("to", "", "Give the name of one"),
+        ("undo_to", FLIGHT, "Give the name of one"),
+        ("within", 5, "positive timedelta, or None for ever"),
+        ("undo_within", 5, "Write a positive timedelta$"),
+        ("undo_within", None, "Write a positive timedelta$"),
+        ("attempts", "3", "Write 1 or more, or None"),
+        ("attempts", True, "Write 1 or more, or None"),
+        ("undo_attempts", 1.5, "Write 1 or more, or None"),
+        ("pivot", "yes", "Write pivot=True, or leave it out"),
+    ],
+)
+def test_step_with_an_argument_of_another_kind_is_refused_by_name(argument: str, value: Any, mend: str) -> None:
+    """Who runs no type checker is told at import which argument it is, and what to write."""
+    arguments: dict[str, Any] = {"name": "a", "do": lambda state, slip: Reserve(slip)}
+    with pytest.raises(DefinitionError, match=mend) as refused:
+        Step(**arguments | {argument: value})
+    assert refused.value.subject == f"step {value if argument == 'name' else 'a'!r}"
+    assert argument == "name" or f"{argument}={value!r}" in refused.value.problem
+
+
+@pytest.mark.parametrize("route", [FLIGHT, 5, None, "flight", {FLIGHT.name: FLIGHT}, (FLIGHT, "hotel"), iter([FLIGHT])])
+def test_steps_that_are_no_sequence_of_steps_are_refused(route: Any) -> None:
+    """A comma that was forgotten is told as such."""
+    with pytest.raises(DefinitionError, match=r"of a single one, \(Step\(\.\.\.\),\)"):
+
+        class Wrong(Itinerary[TripState], key="trip"):
+            steps = route
+
+            @starts
+            def requested(self, m: BookTrip) -> None: ...
+
+
+def test_itinerary_with_a_decision_of_its_own_is_refused() -> None:
+    """It would take the place of the one that asks for the steps; also where a base brings it along."""
+
+    class Deciding:
+        def decide(self) -> None:
+            """Say nothing."""
+
+    for bases in ((Itinerary,), (Deciding, Itinerary)):
+        body = {"steps": (FLIGHT,)} | ({} if Deciding in bases else {"decide": Deciding.decide})
+        with pytest.raises(DefinitionError, match=r"say more about the end in ended\(outcome\)"):
+            new_class("Wrong", bases, {"key": "trip"}, lambda names, body=body: names.update(body))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("option", [{"merger": max}, {"restartable": True}])
 def test_itinerary_refuses_what_would_break_it(option: dict[str, Any]) -> None:
     """It is serial, and its idempotency keys are for one life."""
-    with pytest.raises(ItineraryError, match=f"Leave out {next(iter(option))}="):
+    with pytest.raises(DefinitionError, match=f"Leave out {next(iter(option))}="):
 
         class Wrong(Itinerary[TripState], key="trip", **option):
             steps = (FLIGHT,)
@@ -585,7 +639,7 @@ def test_itinerary_over_another_state_is_refused() -> None:
     class Bare:
         city: str = ""
 
-    with pytest.raises(ItineraryError, match=r"Write class .*Bare\(ItineraryState\)"):
+    with pytest.raises(DefinitionError, match=r"Write class .*Bare\(ItineraryState\)"):
 
         class Wrong(Itinerary[Bare], key="trip"):  # type: ignore[type-var]
             steps = (FLIGHT,)
@@ -601,7 +655,7 @@ def test_itinerary_without_steps_is_refused_where_it_has_handlers() -> None:
         pass
 
     assert issubclass(Base, Saga)
-    with pytest.raises(ItineraryError, match="no steps"):
+    with pytest.raises(DefinitionError, match="no steps"):
 
         class Empty(Base, key="trip"):
             @starts

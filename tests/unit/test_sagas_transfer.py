@@ -705,6 +705,18 @@ def test_bank_that_forgets_sooner_than_messages_may_come_is_refused() -> None:
         assert open_bank(bus, "vault", concurrency=2).name == "vault"
 
 
+@pytest.mark.parametrize("name", ["bank", "vault"])
+def test_second_bank_on_a_bus_is_refused_and_leaves_the_first(name: str) -> None:
+    """It would take all commands of the first one; both may have a bus of their own."""
+    with Bus(store="memory:", transport="memory:") as bus, Bus(store="memory:", transport="memory:") as other:
+        open_bank(bus)
+        before = dict(bus.routes)
+        with pytest.raises(ConfigurationError, match=r"goes to endpoint 'bank' already.* a bus of its own"):
+            open_bank(bus, name)
+        assert (bus.routes, list(bus.endpoints)) == (before, ["bank"])
+        assert open_bank(other, name).name == name
+
+
 # -- the saga, message by message ------------------------------------------------------------------------------------
 
 
