@@ -12,7 +12,7 @@ import click
 
 from examples.approval.messages import RequestPurchase
 from examples.approval.office import Office
-from examples.credit_check.tidy import forget_queues
+from examples.racing.tidy import forget_queues
 from sagabus import Bus, SagabusError
 from sagabus.observe.log import configure
 

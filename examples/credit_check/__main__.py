@@ -14,7 +14,7 @@ from examples.credit_check.history import Races, races_of
 from examples.credit_check.ledger import Audit
 from examples.credit_check.office import Office, Plan
 from examples.credit_check.report import last_line, show_table, show_trouble, write_decisions
-from examples.credit_check.tidy import forget_queues
+from examples.racing.tidy import forget_queues
 from sagabus import SagabusError
 from sagabus.observe.log import configure
 

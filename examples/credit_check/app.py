@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Final
 
 from examples.credit_check.bureaus import open_bureau
-from examples.credit_check.rollcall import open_rollcall
 from examples.credit_check.saga import BUREAUS, CreditCheck
+from examples.racing.rollcall import open_rollcall
 from sagabus import Bus
 
 NAMESPACE: Final = os.environ.get("CREDIT_CHECK_NAMESPACE", "credit-check")

@@ -12,11 +12,11 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from examples.credit_check.tidy import forget_queues
 from examples.import_once.app import FilePublished, open_imports
 from examples.import_once.service import Call, ImportService
+from examples.racing.crew import urls_of
+from examples.racing.tidy import forget_queues
 from sagabus import Bus, SagabusError
-from sagabus.connect import choose_urls, scheme_of
 from sagabus.supervisor import Supervisor
 from sagas import Once, OnceRecord, OnceStatus
 
@@ -123,9 +123,7 @@ class Imports:
     _random: random.Random = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        urls = choose_urls(self.plan.store, None)
-        if any(scheme_of(url) == "memory" for url in urls):
-            raise ImportsError("memory: is within one process, and the workers are others; leave the URL out")
+        urls = urls_of(self.plan.store, None)
         namespace = f"import-once-{uuid.uuid4().hex[:8]}"
         self.bus = Bus(*urls, namespace=namespace)
         self.service = ImportService.create(self.folder / "imports.sqlite3")

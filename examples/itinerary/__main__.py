@@ -11,9 +11,9 @@ from typing import Final
 
 import click
 
-from examples.credit_check.tidy import forget_queues
 from examples.itinerary.agency import AGENCY, Agency
 from examples.itinerary.messages import BookTrip
+from examples.racing.tidy import forget_queues
 from sagabus import Bus, SagabusError
 from sagabus.observe.log import configure
 from sagas import ItineraryCompleted, ItineraryOutcome, ItineraryUndone

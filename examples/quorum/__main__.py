@@ -16,8 +16,8 @@ from rich.table import Table
 from examples.credit_check.applicants import Applicant, applicants
 from examples.credit_check.messages import CreditDecided
 from examples.credit_check.saga import BUREAUS
-from examples.credit_check.tidy import forget_queues
 from examples.quorum.bank import open_bank
+from examples.racing.tidy import forget_queues
 from sagabus import Bus, SagabusError
 from sagabus.observe.log import configure
 from sagas import QuorumMissed

@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Final
 
-from examples.credit_check.rollcall import open_rollcall
+from examples.racing.rollcall import open_rollcall
 from sagabus import Bus
 from sagas.transfer import Transfer, open_bank
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from examples.credit_check.tidy import forget_queues
+from examples.racing.tidy import forget_queues
 from sagabus import Bus, DocumentKey
 from sagas.transfer import Account, Leg, is_leg
 

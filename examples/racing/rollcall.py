@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -17,12 +17,12 @@ _ANSWERS: Final = "rollcall-answers"
 _PAUSE_S: Final = 0.1
 
 
-@message("credit.call-roll")
+@message("racing.call-roll")
 class CallRoll:
     """Ask whoever gets this for its process id."""
 
 
-@message("credit.roll-called")
+@message("racing.roll-called")
 class RollCalled:
     """A worker is at work."""
 
@@ -66,7 +66,7 @@ class Rollcall:
                 self._bus.send_many([CallRoll()] * len(missing), to=ROLLCALL, reply_to=_ANSWERS)
         return missing
 
-    def wait_for(self, pids: Callable[[], list[int]], timeout_s: float) -> set[int]:
+    def wait_for(self, pids: Callable[[], Sequence[int]], timeout_s: float) -> set[int]:
         """Call until all of *pids* have answered, for up to *timeout_s* seconds; return those that have not."""
         deadline = time.monotonic() + timeout_s
         while (missing := self.missing(pids())) and time.monotonic() < deadline:

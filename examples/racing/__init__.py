@@ -1,0 +1,1 @@
+"""What the examples share: worker processes that race and are killed, a roll call, and tidying up."""
