@@ -38,6 +38,11 @@ _KEPT_LENGTH: Final = 500
 """How long the name of a document may be. Longer ones end in a digest, and are the only ones of just this length."""
 
 
+SAID_AGAIN_FOR: Final = timedelta(days=7)
+"""For how long the notification that did it has the action say its messages again: a worker that died may come back
+late, and a notification that is published anew under an old id must do nothing."""
+
+
 class OnceStatus(StrEnum):
     """How far it has come with a key."""
 
@@ -88,7 +93,7 @@ def begun(
     own = known.message_id == message_id
     if known.status is OnceStatus.DONE:
         # What it said may not have left: a worker can die between the mark and the sending.
-        return again if own and known.has_said else None
+        return again if own and known.has_said and now - known.begun_at < SAID_AGAIN_FOR else None
     overdue = takeover_after is not None and now - known.begun_at >= takeover_after
     return again if own or overdue else None
 

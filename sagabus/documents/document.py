@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
+from sagabus.definition import takes_ancestor
 from sagabus.documents.key import DocumentKey
-from sagabus.errors import DocumentNotFoundError, SiblingsError
+from sagabus.errors import DefinitionError, DocumentNotFoundError, SiblingsError
 
 T = TypeVar("T")
 
@@ -53,8 +54,15 @@ class Document(Generic[T]):
 
         Raises:
             DocumentNotFoundError: there is no document.
+            DefinitionError: the merger is binary and wants the ancestor, which documents do not keep.
         """
         values = self._some()
+        if takes_ancestor(merger, type(values[0]), "merged", {}):
+            raise DefinitionError(
+                f"merger of document {self.key}",
+                "it is merge(a, b, ancestor), and documents keep no ancestor",
+                "Give merge(siblings): in fieldwise, rules without an ancestor, such as union, highest or remove_wins",
+            )
         return values[0] if len(values) == 1 else merger(values)
 
     def _some(self) -> tuple[T, ...]:

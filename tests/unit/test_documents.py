@@ -10,7 +10,7 @@ import pytest
 from attrs import define, field, frozen
 from attrs.validators import ge
 
-from mergers import fieldwise, highest, union
+from mergers import additions, fieldwise, highest, union
 from sagabus import Bus, ConcurrencyError, Context, Document, DocumentKey, Documents, message
 from sagabus.documents.write import SIBLING_LIMIT, DocumentStore, Write, Written
 from sagabus.errors import (
@@ -161,6 +161,20 @@ def test_writers_who_had_not_seen_each_other_leave_siblings(documents: Documents
     merged = found.merged(fieldwise(Basket))
     assert merged == Basket(frozenset("abc"))
     assert documents.put("basket", merged, etag=found.etag).value == merged
+
+
+@define
+class Till:
+    """A value that only a change can merge."""
+
+    cents: Annotated[int, additions] = 0
+
+
+def test_merged_by_a_merger_with_an_ancestor_is_refused_with_the_mend(documents: Documents) -> None:
+    """Documents keep no ancestor, so such a merger is for sagas; that is said before there is anything to merge."""
+    documents.create("till", Till(1))
+    with pytest.raises(DefinitionError, match=r"documents keep no ancestor.*Give merge\(siblings\)"):
+        documents.load("till", Till).merged(fieldwise(Till))  # type: ignore[arg-type]
 
 
 def test_merged_leaves_a_document_without_siblings_alone(documents: Documents) -> None:

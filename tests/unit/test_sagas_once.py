@@ -357,6 +357,18 @@ def test_once_whose_worker_died_before_its_messages_left_says_them_again(office:
     assert len({id_ for id_, _ in office.heard}) == 1, "a saga would take it for two"
 
 
+def test_once_republished_under_its_old_id_a_year_later_does_nothing(office: Office) -> None:
+    """What comes so late is no redelivery but a republication, whatever its sender calls it."""
+    announcing(office)
+    office.bus.publish(FilePublished("a.csv"), id="one")
+    office.run()
+    office.later(timedelta(days=365))
+    office.bus.publish(FilePublished("a.csv"), id="one")
+    office.run()
+    assert len(office.importer.calls) == 1
+    assert len(office.heard) == 1
+
+
 def test_once_that_said_nothing_is_not_repeated_when_its_message_comes_again(office: Office) -> None:
     """There is nothing to be lost, so a copy of the message does nothing."""
     importing(office)
