@@ -56,8 +56,8 @@ def open_bank(
     Args:
         bus: where `Transfer` is, or will be.
         name: what its queue is called.
-        keep: how long the legs of a transfer are kept when it is over; for ever by default. As long as they are there,
-            no copy of any message moves its money again.
+        keep: how long the legs of a transfer are kept when it is over; for ever by default, and `audit_bank` loads
+            them all. As long as they are there, no copy of any message moves its money again.
         batch, concurrency: as `Bus.endpoint`. More handlers at once than there are accounts outrun each other.
         retry: how a command that cannot be handled is tried again.
 

@@ -9,6 +9,7 @@ from typing import Final
 from attrs import define, field
 
 from sagabus import Bus, Context, RetryPolicy, Saga, handles, message, starts
+from sagabus.outgoing import Outgoing, OutgoingKind
 from sagas import (
     Itinerary,
     ItineraryCompleted,
@@ -18,6 +19,7 @@ from sagas import (
     Slip,
     Step,
 )
+from tests.integration.apps import Clock, memory_parts
 
 AT_ONCE: Final = RetryPolicy(first_delay_s=0.0)
 MINUTE: Final = timedelta(minutes=1)
@@ -232,3 +234,47 @@ def test_itinerary_with_a_saga_for_a_step_waits_for_it_and_has_it_undo(sagabus_b
         ItineraryUndone("Journey", "2", "full", "flight", ("visa",)),
     ]
     assert flights.booked == {"1"}
+
+
+# -- a hook that raises ------------------------------------------------------------------------------------------------
+
+
+def test_itinerary_whose_undo_raises_ends_when_its_dead_letter_is_replayed_after_the_mend() -> None:
+    """The step that does not answer is overdue: its message is given up, and nobody hears of an end before the mend."""
+    clock = Clock()
+    mended: list[str] = []
+
+    def cancel(state: ItineraryState, slip: Slip) -> Release:
+        if not mended:
+            state.results["flight"]["number"]
+        return Release(slip)
+
+    class Forgetful(Itinerary[ItineraryState], key="tour"):
+        steps = (Step("flight", lambda _, slip: Reserve(slip), undo=cancel, to="flight", within=MINUTE, attempts=1),)
+
+        @starts
+        def requested(self, m: BookTour) -> None:
+            """Note nothing."""
+
+    with Bus(*memory_parts(clock)) as bus:
+        bus.endpoint("tours", Forgetful, retry=AT_ONCE)
+        company = bus.endpoint("flight")
+        company.consumer(Reserve)(lambda m: None)
+        company.consumer(Release)(lambda m, context: context.reply(m.slip.done()))
+        heard = listen(bus)
+        bus.send(BookTour("1"), to="tours")
+        bus.worker().run_until_idle()
+        clock.advance(60)
+        bus.worker().run_until_idle()
+        (letter,) = bus.store.dead()
+        assert (letter.type, letter.reason, heard) == ("sagas.itinerary.step-overdue", "failed", [])
+        assert "KeyError" in letter.error
+        clock.advance(86_400)
+        bus.worker().run_until_idle()
+        assert heard == []
+        mended.append("cancel")
+        parcel = Outgoing(OutgoingKind.COMMAND, letter.endpoint, letter.id, letter.id, letter.body).parcel()
+        bus.transport.send([parcel])
+        bus.worker().run_until_idle()
+    reason = "no answer within 0:01:00, 1 times"
+    assert heard == [ItineraryUndone("Forgetful", "1", reason, "flight", ("flight",))]
