@@ -224,7 +224,7 @@ def always_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
     real = MODULE.begun
 
     def begun(known: OnceRecord | None, first_key: str, message_id: str, now: datetime, after: timedelta | None) -> Any:
-        if known is not None:
+        if known is not None and known.status is OnceStatus.BEGUN:
             known = evolve(known, begun_at=LONG_AGO)
         return real(known, first_key, message_id, now, after)
 
