@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-_LONG = frozenset({"test_approval", "test_commit_rules_model", "test_explorer", "test_quorum"})
+_LONG = frozenset(
+    {
+        "test_approval",
+        "test_commit_rules_model",
+        "test_explorer",
+        "test_itinerary",
+        "test_once",
+        "test_quorum",
+        "test_transfer",
+    }
+)
 
 
 @pytest.fixture(autouse=True)
