@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sagabus.errors import DefinitionError
+
+
+class Unsaid(enum.Enum):
+    """Its one value stands for a class argument that was not given, where None says something."""
+
+    UNSAID = enum.auto()
+
+
+UNSAID: Final = Unsaid.UNSAID
 
 
 def subject_of(cls: type) -> str:
@@ -60,6 +70,24 @@ def messages_in(cls: type, argument: Any, role: str) -> tuple[type, ...]:
             subject_of(cls), f"the message class of its {role} is {shown}", "Write the class itself in the brackets"
         )
     return tuple(found)
+
+
+def refuse_siblings_of_exclusive(cls: type, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse an exclusive class that has the merger of its base, with a mend for who has written no merger.
+
+    Args:
+        given: the class arguments of *cls*.
+        options: the same, with those of its base.
+
+    Raises:
+        DefinitionError: it would keep a merger for siblings that it never has.
+    """
+    if options.get("exclusive") is True and options.get("merger") is not None and "merger" not in given:
+        raise DefinitionError(
+            subject_of(cls),
+            "is exclusive, so it never has siblings, and its base has a merger for them",
+            "Write merger=None beside exclusive=True, or leave out exclusive=",
+        )
 
 
 def add_handler(cls: type, method: str, mark: Callable[[Callable[..., Any]], Any], calls: str) -> None:

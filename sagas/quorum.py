@@ -14,7 +14,7 @@ class CreditCheck(Quorum[CheckCredit, ScoreReported], key="customer", members=("
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar, cast
 
@@ -23,7 +23,16 @@ from attrs import define, evolve, field, frozen
 from mergers import any_true, by_key, fieldwise, first_of, union
 from sagabus import Saga, SagabusError, handles, message, starts
 from sagabus.errors import DefinitionError
-from sagas._classes import add_handler, arguments_of, is_open, messages_in, subject_of
+from sagas._classes import (
+    UNSAID,
+    Unsaid,
+    add_handler,
+    arguments_of,
+    is_open,
+    messages_in,
+    refuse_siblings_of_exclusive,
+    subject_of,
+)
 from sagas._plain import plain
 
 M = TypeVar("M")
@@ -33,14 +42,13 @@ DEADLINE: Final = "deadline"
 """The name of the timer of a quorum."""
 
 
-class _Said(enum.Enum):
+class _Declined(enum.Enum):
     """What stands for itself, and not for a value."""
 
     DECLINED = enum.auto()
-    NOTHING = enum.auto()
 
 
-DECLINED: Final = _Said.DECLINED
+DECLINED: Final = _Declined.DECLINED
 """What `answer` returns beside a member that will give no answer."""
 
 
@@ -121,6 +129,7 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
     """Ask the members when a request comes, and decide once when `need` of them have answered.
 
     Subclass it as `Quorum[Request, Answer]`, either of which may be a union, and write `ask`, `answer` and `verdict`.
+    A base for others, which lacks some of them, leaves a message class open: `Base(Quorum[R, Answer], Generic[R])`.
     Answers may race, come twice or too late, or not at all. One of `verdict` and `missed` is released, once, from a
     settled saga; then the quorum completes.
 
@@ -128,6 +137,9 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
         members: whom to ask: names, each of which is an endpoint too, or a mapping of name to endpoint.
         need: how many answers decide; `"all"` by default.
         within: how long members may take, a timedelta; None, the default, waits for ever.
+
+    Raises:
+        DefinitionError: the arguments contradict each other, or a method is missing; when the class is defined.
     """
 
     _options: ClassVar[_Options] = _Options()
@@ -138,9 +150,9 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
     def __init_subclass__(
         cls,
         *,
-        members: Sequence[str] | Mapping[str, str] | None = None,
+        members: Collection[str] | Mapping[str, str] | None = None,
         need: int | Literal["all"] | None = None,
-        within: timedelta | Literal[_Said.NOTHING] | None = _Said.NOTHING,
+        within: timedelta | Literal[Unsaid.UNSAID] | None = UNSAID,
         **options: Any,
     ) -> None:
         said = cls._options
@@ -148,11 +160,12 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
             said = evolve(said, members=_endpoints(cls, members))
         if need is not None:
             said = evolve(said, need=None if need == "all" else need)
-        if within is not _Said.NOTHING:
+        if within is not UNSAID:
             said = evolve(said, within=within)
         _check(cls, said)
         cls._options = said
-        options = {**cls._of_the_kernel, **options}
+        given, options = options, {**cls._of_the_kernel, **options}
+        refuse_siblings_of_exclusive(cls, given, options)
         cls._name = options.pop("name", None) or cls.__name__
         cls._of_the_kernel = options
         if not is_open(cls):
@@ -160,7 +173,9 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
             if not said.members:
                 raise DefinitionError(subject_of(cls), "it has nobody to ask", "Name them: members=('equifax', ...)")
             cls._answer_types = messages_in(cls, answer, "answer")
-            add_handler(cls, "_on_request", starts(*messages_in(cls, request, "request")), "_requested")
+            requests = messages_in(cls, request, "request")
+            _check_written(cls)
+            add_handler(cls, "_on_request", starts(*requests), "_requested")
             add_handler(cls, "_on_answer", handles(*cls._answer_types), "_answered")
             add_handler(cls, "_on_deadline", handles(QuorumDeadline), "_overdue")
         super().__init_subclass__(name=cls._name, **options)
@@ -169,18 +184,18 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
 
     def ask(self, m: M, member: str) -> object:
         """Return the command that asks *member*."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it asks; write ask(self, m, member)")
+        raise NotImplementedError
 
     def answer(self, m: R) -> tuple[str, Any]:
         """Return who answered, and the value to keep, plain data; `DECLINED` where no answer will come from them."""
-        raise NotImplementedError(f"{type(self).__name__} does not say who answered; write answer(self, m)")
+        raise NotImplementedError
 
     def verdict(self, answers: dict[str, Any]) -> None:
         """Announce what *answers* come to: member -> value, sorted by member, at least `need` of them.
 
         More than `need` where several came at once.
         """
-        raise NotImplementedError(f"{type(self).__name__} gives no verdict; write verdict(self, answers)")
+        raise NotImplementedError
 
     # -- for users to override -----------------------------------------------------------------------------------
 
@@ -257,14 +272,31 @@ class Quorum(Saga[QuorumState], Generic[M, R]):
             self.late(cast(R, message))
 
 
-def _endpoints(cls: type, members: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+def _check_written(cls: type) -> None:
+    """Refuse a class that would raise when it is first asked."""
+    for method, arguments in (("ask", "m, member"), ("answer", "m"), ("verdict", "answers")):
+        if getattr(cls, method) is getattr(Quorum, method):
+            raise DefinitionError(
+                subject_of(cls),
+                f"it has no {method}()",
+                f"Write {method}(self, {arguments}), or leave a message class open if it is a base for others",
+            )
+
+
+def _endpoints(cls: type, members: Collection[str] | Mapping[str, str]) -> dict[str, str]:
     """Return member -> endpoint."""
-    if isinstance(members, str):
+    said: Any = members  # types are for type checkers; who has none is told here
+    if isinstance(said, str):
         raise DefinitionError(
             subject_of(cls), f"members={members!r} is one text, and no list of names", f"Write members=({members!r},)"
         )
-    named = dict(members) if isinstance(members, Mapping) else {member: member for member in members}
-    names: list[Any] = [name for pair in named.items() for name in pair]
+    if not isinstance(said, Collection):
+        raise DefinitionError(
+            subject_of(cls),
+            f"members={said!r} is no list of names",
+            "Write them out, members=('equifax', ...), or make a tuple of them: members=tuple(...)",
+        )
+    names: list[Any] = [*said, *said.values()] if isinstance(said, Mapping) else list(said)
     strange = [name for name in names if not isinstance(name, str) or not name]
     if strange:
         raise DefinitionError(
@@ -272,6 +304,7 @@ def _endpoints(cls: type, members: Sequence[str] | Mapping[str, str]) -> dict[st
             f"a member or its endpoint is called {strange[0]!r}",
             "Name each by a text that is not empty",
         )
+    named = dict(members) if isinstance(members, Mapping) else {member: member for member in members}
     if len(named) < len(members):
         raise DefinitionError(subject_of(cls), "a member is named twice", "Name each once; each has one answer")
     return named
@@ -289,7 +322,7 @@ def _check(cls: type, options: _Options) -> None:
             f"it needs {need} answers and asks {count}, so it could never decide",
             f"Lower need= to {count} or less, say need='all', or name more members",
         )
-    within: Any = options.within  # types are for type checkers; who has none is told here
+    within: Any = options.within
     if within is not None and (not isinstance(within, timedelta) or within <= timedelta(0)):
         raise DefinitionError(
             subject_of(cls),

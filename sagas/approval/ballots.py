@@ -33,8 +33,9 @@ class ApprovalState:
 
     Attributes:
         ballots: who -> their vote. Of two from one person a rejection stays.
-        withdrawal: by whom and why the request was withdrawn; None where it was not.
-        due: how many levels were to be asked by now, from the time that has passed; more than there are: it is over.
+        cancellation: by whom and why it was cancelled; None where it was not.
+        due: how many levels were to be asked by now, from the time that has passed; more than `asked` at the last one:
+            it is over.
         asked: how many have been asked. Only `decide()` writes it.
         reminder_due: the last reminder whose time has come, as (level, number).
         reminded: the last reminder that was sent, likewise. Only `decide()` writes it.
@@ -42,7 +43,7 @@ class ApprovalState:
     """
 
     ballots: Annotated[dict[str, Ballot], by_key(graver)] = field(factory=dict)
-    withdrawal: Annotated[tuple[str, str] | None, first_of] = None
+    cancellation: Annotated[tuple[str, str] | None, first_of] = None
     due: Annotated[int, highest] = 0
     asked: Annotated[int, highest] = 0
     reminder_due: Annotated[tuple[int, int], highest] = (0, 0)

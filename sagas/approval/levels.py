@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -56,11 +56,17 @@ class Options:
 
 
 def check(cls: type, options: Options) -> None:
-    """Refuse what contradicts itself."""
+    """Refuse what contradicts itself, or is of another type; types are for type checkers, and not all have one."""
     subject, every, last = subject_of(cls), options.remind_every, len(options.levels)
+    people: Any = options.people
+    if not isinstance(people, str):
+        raise DefinitionError(subject, f"people={people!r} is no name", "Name the endpoint: people='desk'")
+    for name, count in (("rejections", options.rejections), ("reminders", options.reminders)):
+        if not _is_number(count):
+            raise DefinitionError(subject, f"{name}={count!r} is no number", f"Write 1 or more, e.g. {name}=2")
     if options.rejections < 1:
         raise DefinitionError(subject, f"rejections={options.rejections} would reject at once", "Write 1 or more")
-    if options.reminders < 1 or (every is not None and every <= timedelta(0)):
+    if options.reminders < 1 or (every is not None and not _is_time(every)):
         raise DefinitionError(
             subject,
             f"remind_every={every!r} with reminders={options.reminders} reminds nobody",
@@ -70,20 +76,45 @@ def check(cls: type, options: Options) -> None:
         _check_level(f"{subject}, level {number}", level, is_last=number == last)
 
 
+def levels_of(cls: type, levels: Any) -> tuple[Level, ...]:
+    """Return the class argument `levels` as a tuple, and refuse what is none of levels."""
+    mend = "Write a Level for each, with a comma behind it: levels=(Level('ann', 'bob'),)"
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        raise DefinitionError(subject_of(cls), f"levels={levels!r} is no list of levels", mend)
+    found = tuple(levels)
+    for level in found:
+        if not isinstance(level, Level):
+            raise DefinitionError(subject_of(cls), f"levels= has {level!r}, which is no Level", mend)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, timedelta) and value > timedelta(0)
+
+
 def _check_level(subject: str, level: Level, *, is_last: bool) -> None:
     names: tuple[Any, ...] = level.approvers
-    need, within = level.needed, level.within
+    within = level.within
     if not names or not all(isinstance(name, str) and name for name in names):
         raise DefinitionError(subject, f"its people are {names!r}", "Name at least one, each by a text")
     if len(set(names)) < len(names):
         raise DefinitionError(subject, "it names somebody twice", "Name each once; each has one vote")
+    if level.need != "all" and not _is_number(level.need):
+        raise DefinitionError(
+            subject, f"need={level.need!r} is no number of approvals", f"Write from 1 to {len(names)}, or 'all'"
+        )
+    need = level.needed
     if not 1 <= need <= len(names):
         raise DefinitionError(
             subject,
             f"it needs {need} approvals of {len(names)} people, which can never be or always is",
             f"Write need= from 1 to {len(names)}, or 'all'",
         )
-    if within is not None and within <= timedelta(0):
+    if within is not None and not _is_time(within):
         raise DefinitionError(subject, f"within={within!r} is no time to vote", "Write a timedelta over zero")
     if within is None and not is_last:
         raise DefinitionError(

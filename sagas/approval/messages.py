@@ -47,7 +47,7 @@ class Vote:
 
 @message("sagas.approval.cancel")
 class CancelApproval:
-    """Withdraw the request; nobody needs to vote any more."""
+    """End the approval; nobody needs to vote any more."""
 
     subject: str
     by: str = ""
@@ -115,7 +115,7 @@ class Expired:
 
 @message("sagas.approval.cancelled")
 class Cancelled:
-    """The request was withdrawn before anything was decided."""
+    """The approval was cancelled before anything was decided."""
 
     approval: str
     subject: str

@@ -18,16 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from attrs import evolve
 
 from mergers import fieldwise
 from sagabus import Saga, handles, starts
-from sagas._classes import add_handler, arguments_of, is_open, messages_in
+from sagas._classes import (
+    UNSAID,
+    Unsaid,
+    add_handler,
+    arguments_of,
+    is_open,
+    messages_in,
+    refuse_siblings_of_exclusive,
+)
 from sagas._plain import plain
 from sagas.approval.ballots import ApprovalState, Ballot, graver_of
-from sagas.approval.levels import Level, Options, check, check_complete
+from sagas.approval.levels import Level, Options, check, check_complete, levels_of
 from sagas.approval.messages import (
     Approved,
     AskForApproval,
@@ -64,6 +72,9 @@ class Approval(Saga[ApprovalState], Generic[M]):
             that no level can come to its `need` any more.
         remind_every: how long people who do not answer are left in peace; None, the default, for ever.
         reminders: how often the people of a level are reminded at most; 3 by default.
+
+    Raises:
+        DefinitionError: the arguments say too little, or contradict each other; when the class is defined.
     """
 
     _options: ClassVar[Options] = Options()
@@ -76,20 +87,23 @@ class Approval(Saga[ApprovalState], Generic[M]):
         people: str | None = None,
         levels: Sequence[Level] | None = None,
         rejections: int | None = None,
-        remind_every: timedelta | None = None,
+        remind_every: timedelta | Literal[Unsaid.UNSAID] | None = UNSAID,
         reminders: int | None = None,
         **options: Any,
     ) -> None:
-        given: dict[str, Any] = {
+        said: dict[str, Any] = {
             "people": people,
-            "levels": None if levels is None else tuple(levels),
+            "levels": None if levels is None else levels_of(cls, levels),
             "rejections": rejections,
-            "remind_every": remind_every,
             "reminders": reminders,
         }
-        cls._options = evolve(cls._options, **{name: value for name, value in given.items() if value is not None})
+        said = {name: value for name, value in said.items() if value is not None}
+        if remind_every is not UNSAID:
+            said["remind_every"] = remind_every
+        cls._options = evolve(cls._options, **said)
         check(cls, cls._options)
-        options = {**cls._of_the_kernel, **options}
+        given, options = options, {**cls._of_the_kernel, **options}
+        refuse_siblings_of_exclusive(cls, given, options)
         cls._name = options.pop("name", None) or cls.__name__
         cls._of_the_kernel = options
         if not is_open(cls):
@@ -97,7 +111,7 @@ class Approval(Saga[ApprovalState], Generic[M]):
             (request,) = arguments_of(cls, Approval)
             add_handler(cls, "_on_request", starts(*messages_in(cls, request, "request")), "_requested")
             add_handler(cls, "_on_vote", handles(Vote, key="subject"), "_voted")
-            add_handler(cls, "_on_cancel", handles(CancelApproval, key="subject"), "_withdrawn")
+            add_handler(cls, "_on_cancel", handles(CancelApproval, key="subject"), "_cancel_came")
             add_handler(cls, "_on_escalation", handles(EscalationDue), "_level_over")
             add_handler(cls, "_on_reminder", handles(ReminderDue), "_reminder_came")
         super().__init_subclass__(name=cls._name, **options)
@@ -129,7 +143,7 @@ class Approval(Saga[ApprovalState], Generic[M]):
         self.publish(Expired(self._name, self.id, silent))
 
     def cancelled(self, by: str, reason: str) -> None:
-        """Announce that the request was withdrawn."""
+        """Announce that the approval was cancelled."""
         self.publish(Cancelled(self._name, self.id, by, reason))
 
     def not_asked(self, m: Vote) -> None:
@@ -137,9 +151,9 @@ class Approval(Saga[ApprovalState], Generic[M]):
         self.send(VoteRefused(self.id, m.approver, "not-asked"), to=self._options.people)
 
     def late(self, m: Vote | CancelApproval) -> None:
-        """React to a vote or a withdrawal after the end; it may send and publish, and changes no state.
+        """React to a vote or a cancellation after the end; it may send and publish, and changes no state.
 
-        By default who votes is told (`VoteRefused`), and who withdraws hears nothing but the event that was published.
+        By default who votes is told (`VoteRefused`), and who cancels hears nothing but the event that was published.
         """
         if isinstance(m, Vote):
             self.send(VoteRefused(self.id, m.approver, "closed"), to=self._options.people)
@@ -159,9 +173,9 @@ class Approval(Saga[ApprovalState], Generic[M]):
         ballot = Ballot(m.approves, m.comment)
         ballots[m.approver] = graver_of([ballot, ballots.get(m.approver, ballot)])
 
-    def _withdrawn(self, m: CancelApproval) -> None:
-        if self.state.withdrawal is None:
-            self.state.withdrawal = (m.by, m.reason)
+    def _cancel_came(self, m: CancelApproval) -> None:
+        if self.state.cancellation is None:
+            self.state.cancellation = (m.by, m.reason)
 
     def _level_over(self, m: EscalationDue) -> None:
         self.state.due = max(self.state.due, m.level + 1)
@@ -185,13 +199,13 @@ class Approval(Saga[ApprovalState], Generic[M]):
         ballots = state.ballots
         approving = [n for n, level in enumerate(levels[: state.asked], 1) if level.approvals(ballots) >= level.needed]
         rejections = sum(not ballot.approves for ballot in ballots.values())
-        if state.withdrawal is not None:
-            self.cancelled(*state.withdrawal)
+        if state.cancellation is not None:
+            self.cancelled(*state.cancellation)
         elif rejections >= self._options.rejections or not any(map(self._possible, levels)):
             self.rejected()
         elif approving:
             self.approved(approving[0])
-        elif state.asked == len(levels) and state.due > len(levels):
+        elif state.asked >= len(levels) and state.due > state.asked:  # asked: code with more levels may have written it
             self.expired(sorted(self._asked() - ballots.keys()))
         else:
             return False
@@ -203,7 +217,7 @@ class Approval(Saga[ApprovalState], Generic[M]):
     def _ask_next(self) -> bool:
         """Ask the next level if it is time, and return whether it was."""
         state, levels = self.state, self._options.levels
-        if state.asked == len(levels):
+        if state.asked >= len(levels):
             return False
         if state.asked >= state.due and self._possible(levels[state.asked - 1]):
             return False
@@ -220,12 +234,12 @@ class Approval(Saga[ApprovalState], Generic[M]):
 
     def _remind(self) -> None:
         """Remind who has not voted, if it is time: the people of the level asked last."""
-        state = self.state
+        state, levels = self.state, self._options.levels
         level, number = state.reminder_due
-        if state.reminder_due <= state.reminded or level != state.asked:
+        if state.reminder_due <= state.reminded or level != state.asked or level > len(levels):
             return
         state.reminded = state.reminder_due
-        for name in self._options.levels[level - 1].approvers:
+        for name in levels[level - 1].approvers:
             if name not in state.ballots:
                 self.send(self.remind(name, level, number), to=self._options.people)
         self._set_timer(REMINDER, ReminderDue(level, number + 1), self._until_reminder(number + 1))
@@ -241,12 +255,12 @@ class Approval(Saga[ApprovalState], Generic[M]):
             self.defer(m, after=after, name=name)
 
     def on_late(self, message: Any) -> None:
-        """Hand late votes and withdrawals to `late`."""
+        """Hand late votes and cancellations to `late`."""
         if isinstance(message, Vote | CancelApproval):
             self.late(message)
 
     def _asked(self) -> set[str]:
-        """Return who has been asked so far."""
+        """Return who is named by the levels asked so far, as the running code names them: their votes count."""
         return {name for level in self._options.levels[: self.state.asked] for name in level.approvers}
 
     def _voters(self, *, approving: bool) -> list[str]:

@@ -259,17 +259,74 @@ def test_last_level_without_a_time_waits(saga_harness: Make) -> None:
     assert harness.timers == {}
 
 
-def test_withdrawal_ends_it_at_any_time(trip: SagaHarness[ApprovalState]) -> None:
+def test_cancellation_ends_it_at_any_time(trip: SagaHarness[ApprovalState]) -> None:
     """Whatever votes are there; the event says who and why."""
     trip.give(vote("ann"))
     assert trip.give(CancelApproval("t1", "zoe", "ill")) == [Published(Cancelled("Trip", "t1", "zoe", "ill"))]
     assert trip.timers == {}
 
 
-def test_withdrawal_and_rejection_at_once_are_one_ending(trip: SagaHarness[ApprovalState]) -> None:
+def test_cancellation_and_rejection_at_once_are_one_ending(trip: SagaHarness[ApprovalState]) -> None:
     """The first to be stored has ended it."""
     trip.together(CancelApproval("t1", "zoe"), vote("ann", approves=False))
     assert trip.published == [Cancelled("Trip", "t1", "zoe", "")]
+
+
+# -- code that has changed while an approval waits -------------------------------------------------------------------
+
+
+@pytest.fixture
+def shrunk(trip: SagaHarness[ApprovalState], saga_harness: Make) -> SagaHarness[ApprovalState]:
+    """Return a trip that waits at the second level, and a deployment that has the first one alone."""
+    trip.advance(DAY)
+    assert trip.state.asked == 2
+    fewer: Any = type("Trip", (Trip,), {}, levels=(Level("ann", "bob", need="all", within=DAY),))
+    trip._desk.definition = saga_harness(fewer)._desk.definition
+    return trip
+
+
+def test_vote_after_a_level_was_taken_out_counts(shrunk: SagaHarness[ApprovalState]) -> None:
+    """The people of the levels that are left approve as before; those that are named no more are told."""
+    assert shrunk.give(vote("carla")) == [Sent(VoteRefused("t1", "carla", "not-asked"), to="desk")]
+    assert shrunk.give(vote("ann")) == []
+    assert shrunk.give(vote("bob")) == [Published(Approved("Trip", "t1", 1, ["ann", "bob"]))]
+    assert shrunk.completed
+
+
+def test_rejection_after_a_level_was_taken_out_rejects(shrunk: SagaHarness[ApprovalState]) -> None:
+    """It is nobody's fault that the class is another one."""
+    assert shrunk.give(vote("ann", approves=False)) == [Published(Rejected("Trip", "t1", ["ann"]))]
+
+
+def test_time_after_a_level_was_taken_out_runs_on_and_expires(shrunk: SagaHarness[ApprovalState]) -> None:
+    """The people who are left have the time of the level asked last; its reminders remind nobody."""
+    assert shrunk.advance(DAY - timedelta(seconds=1)) == []
+    assert shrunk.advance(1) == [Published(Expired("Trip", "t1", ["ann", "bob"]))]
+    assert shrunk.timers == {}
+
+
+def test_person_who_takes_the_place_of_another_votes_instead(
+    trip: SagaHarness[ApprovalState], saga_harness: Make
+) -> None:
+    """At a level that was asked already, the names of the running code count: of approvals, and of who may vote."""
+    trip.give(vote("bob"))
+    renamed: Any = type("Trip", (Trip,), {}, levels=(Level("ann", "zoe", need="all", within=DAY), Level("carla")))
+    trip._desk.definition = saga_harness(renamed)._desk.definition
+    assert trip.give(vote("bob", comment="again")) == [Sent(VoteRefused("t1", "bob", "not-asked"), to="desk")]
+    assert trip.give(vote("ann")) == []
+    assert trip.give(vote("zoe")) == [Published(Approved("Trip", "t1", 1, ["ann", "bob", "zoe"]))]
+
+
+def test_rejection_of_a_person_who_is_named_no_more_counts(
+    trip: SagaHarness[ApprovalState], saga_harness: Make
+) -> None:
+    """It was cast by somebody who was asked."""
+    patient: Any = type("Trip", (Trip,), {}, rejections=2)
+    trip._desk.definition = saga_harness(patient)._desk.definition
+    trip.give(vote("bob", approves=False))
+    renamed: Any = type("Trip", (patient,), {}, levels=(Level("ann", "zoe", within=DAY), Level("carla")))
+    trip._desk.definition = saga_harness(renamed)._desk.definition
+    assert trip.give(vote("ann", approves=False))[-1] == Published(Rejected("Trip", "t1", ["ann", "bob"]))
 
 
 # -- votes that do not count -----------------------------------------------------------------------------------------
@@ -283,7 +340,7 @@ def test_vote_of_somebody_not_asked_is_refused_to_their_face(trip: SagaHarness[A
 
 
 def test_late_vote_is_refused_to_their_face(trip: SagaHarness[ApprovalState]) -> None:
-    """Who votes after the end learns that it is closed; a late withdrawal changes nothing and is not answered."""
+    """Who votes after the end learns that it is closed; a late cancellation changes nothing and is not answered."""
     trip.give(CancelApproval("t1"))
     assert trip.give(vote("ann")) == [Sent(VoteRefused("t1", "ann", "closed"), to="desk")]
     assert trip.give(CancelApproval("t1")) == []
@@ -365,8 +422,26 @@ def test_what_is_kept_of_the_request_is_plain_data(saga_harness: Make) -> None:
             {"levels": (Level("ann"), Level("bob"))},
             r"level 1: its time never ends, .* every level but the last within=",
         ),
+        (
+            {"levels": (Level("ann", need="al"),)},
+            r"level 1: need='al' is no number of approvals. Write from 1 to 1, or",
+        ),
+        ({"levels": (Level("ann", need=True),)}, r"level 1: need=True is no number"),
+        ({"levels": (Level("ann", within=5),)}, r"level 1: within=5 is no time to vote. Write a timedelta"),
+        ({"levels": (Level(5),)}, r"level 1: its people are \(5,\). Name at least one, each by a text"),
+        ({"levels": ("ann", "bob")}, r"levels= has 'ann', which is no Level. Write a Level for each"),
+        ({"levels": "ann"}, r"levels='ann' is no list of levels"),
+        (
+            {"levels": Level("ann")},
+            r"levels=Level\(.*\) is no list of levels. Write .* levels=\(Level\('ann', 'bob'\),\)",
+        ),
+        ({"people": 5}, r"people=5 is no name. Name the endpoint: people='desk'"),
         ({"people": ""}, r"nothing says where people are asked. Name the endpoint: people="),
         ({"rejections": 0}, r"rejections=0 would reject at once. Write 1 or more"),
+        ({"rejections": "2"}, r"rejections='2' is no number. Write 1 or more, e.g. rejections=2"),
+        ({"reminders": "2"}, r"reminders='2' is no number. Write 1 or more, e.g. reminders=2"),
+        ({"remind_every": 5}, r"remind_every=5 .* reminds nobody. Write a timedelta over zero"),
+        ({"exclusive": True}, r"is exclusive, .* Write merger=None beside exclusive=True, or leave out exclusive="),
         ({"remind_every": -DAY}, r"reminds nobody. Write a timedelta over zero"),
         ({"reminders": 0}, r"reminders=0 reminds nobody"),
         ({"within": DAY}, r"unknown option within"),
@@ -383,6 +458,37 @@ def test_class_without_a_request_is_refused() -> None:
     """`class X(Approval)` does not say what starts it."""
     with pytest.raises(DefinitionError, match=r"Bad: the message class of its request is not given. Write the class"):
         type("Bad", (Approval,), {}, people="desk", levels=(Level("ann"),))
+
+
+def test_subclass_that_reminds_nobody_says_none(saga_harness: Make) -> None:
+    """`remind_every=None` is not the same as leaving it to the base, which reminds."""
+
+    class Quiet(Trip, remind_every=None):
+        pass
+
+    class QuietToo(Quiet):
+        pass
+
+    for saga in (Quiet, QuietToo):
+        harness = saga_harness(saga)
+        harness.give(RequestTrip("t1"))
+        assert harness.timers.keys() == {"escalation"}
+    assert Trip._options.remind_every == timedelta(hours=10)
+
+
+def test_exclusive_approval_without_a_merger_works(saga_harness: Make) -> None:
+    """What the error advises is right; a subclass need not say it again."""
+
+    class Alone(Trip, exclusive=True, merger=None):
+        pass
+
+    class AloneToo(Alone, reminders=1):
+        pass
+
+    harness = saga_harness(AloneToo)
+    harness.give(RequestTrip("t1"))
+    harness.together(vote("ann"), vote("bob"))
+    assert harness.published == [Approved("AloneToo", "t1", 1, ["ann", "bob"])]
 
 
 # -- on a real store -------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_answers_of_one_member_at_once_leave_the_one_that_sorts_first(party: Sag
     assert party.state.answers == {"ann": 1}
 
 
-def test_answer_after_a_refusal_counts(party: SagaHarness[QuorumState]) -> None:
+def test_answer_of_a_member_that_has_declined_counts(party: SagaHarness[QuorumState]) -> None:
     """Who comes after all has come."""
     for answer in (Excused("ann"), Accepted("ann"), Accepted("bob")):
         party.give(answer)
@@ -210,7 +210,7 @@ def test_deadline_with_too_few_answers_says_who_is_missing(party: SagaHarness[Qu
     assert party.completed
 
 
-def test_refusals_that_put_the_quorum_out_of_reach_end_it(party: SagaHarness[QuorumState]) -> None:
+def test_too_many_that_decline_end_it(party: SagaHarness[QuorumState]) -> None:
     """One may decline; the second of three ends it, whoever else has answered."""
     party.give(Accepted("cid"))
     assert party.give(Excused("ann")) == []
@@ -345,6 +345,13 @@ def test_subclass_may_handle_messages_of_its_own(saga_harness: Make) -> None:
         ({"members": ("ann", "")}, r"a member or its endpoint is called ''. Name each by a text"),
         ({"members": {"ann": 5}}, r"a member or its endpoint is called 5"),
         ({"members": ()}, r"it has nobody to ask. Name them: members=\("),
+        (
+            {"members": (name for name in ("ann", "bob"))},
+            r"is no list of names. .* make a tuple of them: members=tuple",
+        ),
+        ({"members": 5}, r"members=5 is no list of names. Write them out, members=\("),
+        ({"members": (["ann"], "bob")}, r"a member or its endpoint is called \['ann'\]"),
+        ({"exclusive": True}, r"is exclusive, .* Write merger=None beside exclusive=True, or leave out exclusive="),
         ({"within": 30}, r"within=30 is no time to wait. Write a timedelta over zero, or None"),
         ({"within": timedelta(0)}, r"is no time to wait"),
         ({"patience": 3}, r"unknown option patience"),
@@ -363,16 +370,52 @@ def test_class_without_messages_is_refused() -> None:
         type("Bad", (Quorum,), {}, members=("ann",))
 
 
-@pytest.mark.parametrize("hook", ["ask", "answer", "verdict"])
-def test_hook_that_was_not_written_is_asked_for(saga_harness: Make, hook: str) -> None:
-    """With its name and its arguments."""
-    lame: Any = type("Lame", (Party,), {hook: getattr(Quorum, hook)}, members=("ann",), need=1)
-    harness = saga_harness(lame)
-    *before, last = [Invite("p1")] if hook == "ask" else [Invite("p1"), Accepted("ann")]
-    for m in before:
-        harness.give(m)
-    with pytest.raises(NotImplementedError, match=rf"Lame .* write {hook}\(self"):
-        harness.give(last)
+@pytest.mark.parametrize(
+    ("hook", "signature"), [("ask", "self, m, member"), ("answer", "self, m"), ("verdict", "self, answers")]
+)
+def test_class_without_one_of_its_methods_is_refused(hook: str, signature: str) -> None:
+    """While it is defined, and not with the first message; the error has its name and its arguments."""
+    with pytest.raises(DefinitionError, match=rf"Lame: it has no {hook}\(\). Write {hook}\({signature}\), or leave"):
+        type("Lame", (Party,), {hook: getattr(Quorum, hook)})
+
+
+def test_base_that_leaves_all_to_its_subclasses_is_made(saga_harness: Make) -> None:
+    """Neither messages, nor members, nor methods; one of them may come from a mixin."""
+    other = TypeVar("other")
+
+    class House(Quorum[K, other], Generic[K, other], need=1):
+        """A base for others."""
+
+    class Verdict:
+        def verdict(self: Any, answers: dict[str, Any]) -> None:
+            self.publish(PartyOn("house", answers))
+
+    class Dinner(Verdict, House[Invite, Accepted], key="party", members=("ann", "bob")):
+        def ask(self, m: Invite, member: str) -> object:
+            return AskGuest(m.party, member)
+
+        def answer(self, m: Accepted) -> tuple[str, Any]:
+            return m.guest, m.brings
+
+    harness = saga_harness(Dinner)
+    harness.give(Invite("p1"))
+    harness.give(Accepted("ann"))
+    assert harness.decisions == [PartyOn("house", {"ann": 1})]
+
+
+def test_exclusive_quorum_without_a_merger_works(saga_harness: Make) -> None:
+    """What the error advises is right; a subclass need not say it again."""
+
+    class Alone(Party, exclusive=True, merger=None):
+        pass
+
+    class AloneToo(Alone, need="all"):
+        pass
+
+    harness = saga_harness(AloneToo)
+    harness.give(Invite("p1"))
+    harness.together(Accepted("ann"), Accepted("bob"), Accepted("cid"))
+    assert harness.decisions == [PartyOn("zoe", {"ann": 1, "bob": 1, "cid": 1})]
 
 
 # -- on a real store -------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def vote(approver: str, approves: bool = True) -> Vote:
     return Vote("s", approver, approves)
 
 
-WITHDRAWN: Final = CancelApproval("s", "zoe", "found one")
+CANCEL: Final = CancelApproval("s", "zoe", "found one")
 
 
 def endings(moment: Moment) -> tuple[Any, ...]:
@@ -140,9 +140,9 @@ def test_approval_against_rejection_ends_with_one_of_them(circumstances: dict[st
 
 
 @pytest.mark.parametrize("circumstances", [each(), each(batch=2), *([each(duplicates=1)] if WHOLE else [])])
-def test_approval_against_withdrawal_ends_with_one_of_them(circumstances: dict[str, int]) -> None:
-    """A withdrawal counts at any time before the end, and never after it."""
-    explored(Purchase, [vote("ann"), WITHDRAWN], approved(Purchase, 1, "ann"), CANCELLED, NOBODY_VOTED, **circumstances)
+def test_approval_against_cancellation_ends_with_one_of_them(circumstances: dict[str, int]) -> None:
+    """A cancellation counts at any time before the end, and never after it."""
+    explored(Purchase, [vote("ann"), CANCEL], approved(Purchase, 1, "ann"), CANCELLED, NOBODY_VOTED, **circumstances)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_quorum_out_of_reach_is_missed_without_waiting(circumstances: dict[str, 
     assert len(result.assert_ok().outcomes) == 2
 
 
-def test_answer_and_refusal_of_one_member_count_as_an_answer() -> None:
+def test_member_that_both_answers_and_declines_counts_as_an_answer() -> None:
     """Whichever came first, or both at once: who has answered has answered."""
 
     class Both(Quotes, members=("acme", "bolt"), need="all", within=None):
@@ -189,7 +189,7 @@ def test_answer_and_refusal_of_one_member_count_as_an_answer() -> None:
 
     messages = [Quoted("acme", 40), Quoted("acme", None), Quoted("bolt", 30)]
     decided = [Ordered("bolt M8", {"acme": 40, "bolt": 30})]
-    # A refusal that comes first, and alone, makes two of two impossible there and then.
+    # Declining that comes first, and alone, makes two of two impossible there and then.
     missed = [
         [QuorumMissed("Both", "bolt M8", got, miss)] for got, miss in (([], ["acme", "bolt"]), (["bolt"], ["acme"]))
     ]
