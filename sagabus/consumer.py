@@ -23,7 +23,9 @@ class Context:
     """What a consumer may ask for while it handles one message.
 
     What it sends leaves after the handler has returned, and not at all if it raises. A consumer may see a message
-    twice; what it sends then carries the same ids, so that sagas take it once.
+    twice; what it sends then carries the same ids, so that sagas take it once. A `ConcurrencyError` that leaves a
+    handler is no failure: others were faster, and it is run again at once, with growing pauses; where they always are,
+    its message is put off for a second, and its attempts stay as they are. The same conflict twice is a failure.
 
     Attributes:
         endpoint: the endpoint that the message came to.

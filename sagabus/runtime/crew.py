@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import define, frozen
 
 from sagabus.consumer import Context
 from sagabus.documents.documents import Documents
@@ -33,6 +33,28 @@ class Finished:
     ticket: Ticket
     outgoing: tuple[Outgoing, ...]
     trouble: Trouble | None
+
+
+@define
+class Race:
+    """What a handler is in while others are faster: each `ConcurrencyError` says that somebody else has got on."""
+
+    _last: ConcurrencyError | None = None
+
+    def goes_on(self, error: BaseException) -> bool:
+        """Return whether the handler is to be run again for *error*.
+
+        Not where the documents are just as they were the last time: then nobody was faster, and it fails each time.
+        """
+        if not isinstance(error, ConcurrencyError):
+            return False
+        stands_still = self._last is not None and self._last.conflicts == error.conflicts
+        self._last = error
+        return not stands_still
+
+    def given_up(self, work: ConsumerWork) -> Finished:
+        """Return that others were faster each time: the message is put off, and its attempts stay as they are."""
+        return Finished(work.ticket, (), Trouble("parked", self._last))
 
 
 @frozen
@@ -59,6 +81,7 @@ class Surroundings:
 
     def call(self, work: ConsumerWork) -> Finished:
         """Run a `def` handler here and now, an `async def` one on a loop of its own; again where others were faster."""
+        race = Race()
         for pause_s in self.pauses_s():
             time.sleep(pause_s)
             try:
@@ -67,24 +90,19 @@ class Surroundings:
                 if work.consumer.is_async:
                     asyncio.run(answer)
                 return self.finished(work, context)
-            except ConcurrencyError as error:
-                faster = error
             except Exception as error:
-                return Finished(work.ticket, (), Trouble.of(error))
-        return self.overtaken(work, faster)
+                if not race.goes_on(error):
+                    return Finished(work.ticket, (), Trouble.of(error))
+        return race.given_up(work)
 
     def pauses_s(self) -> Iterator[float]:
         """Yield how long to wait before each run of a handler, seconds: none, then more and more.
 
-        A `ConcurrencyError` says that somebody else has got on, so it costs no attempt, as for serial sagas.
+        They are for a `Race`, which costs no attempt, as for serial sagas.
         """
         yield 0.0
         for rerun in range(_MAX_RERUNS):
             yield self.jitter() * min(0.001 * 2.0**rerun, _LONGEST_PAUSE_S)
-
-    def overtaken(self, work: ConsumerWork, error: ConcurrencyError) -> Finished:
-        """Return that others were faster each time: the message is put off, and its attempts stay as they are."""
-        return Finished(work.ticket, (), Trouble("parked", error))
 
 
 class Crew(Protocol):
@@ -233,7 +251,7 @@ class ThreadedCrew:
         self._through.put(finished)
 
     async def _called(self, work: ConsumerWork) -> Finished:
-        surroundings = self._surroundings
+        surroundings, race = self._surroundings, Race()
         for pause_s in surroundings.pauses_s():
             await asyncio.sleep(pause_s)
             try:
@@ -242,5 +260,6 @@ class ThreadedCrew:
                 await answer
                 return surroundings.finished(work, context)
             except ConcurrencyError as error:
-                faster = error
-        return surroundings.overtaken(work, faster)
+                if not race.goes_on(error):
+                    raise
+        return race.given_up(work)

@@ -222,7 +222,7 @@ class _Faster:
         self.runs += 1
         if self.left:
             self.left -= 1
-            raise ConcurrencyError({"tally": ("a:1", "a:2")})
+            raise ConcurrencyError({"tally": (f"a:{self.runs}", f"a:{self.runs + 1}")})
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -262,6 +262,25 @@ def test_consumer_that_others_are_always_faster_than_is_put_off(crew: Crew, asyn
     assert finished.trouble.reason == "parked"
     assert "tally" in finished.trouble.text
     assert 10 < faster.runs < 100
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_consumer_that_meets_the_same_conflict_again_has_failed(crew: Crew, asynchronous: bool) -> None:
+    """Where nobody has got on meanwhile there is no race: it costs attempts, or it would come for ever."""
+    runs: list[int] = []
+
+    def plain(m: Job) -> None:
+        runs.append(m.number)
+        raise ConcurrencyError({"name": (None, "a:1")})
+
+    async def waiting(m: Job) -> None:
+        plain(m)
+
+    crew.start(work(waiting if asynchronous else plain))
+    (finished,) = all_of(crew, 1)
+    assert finished.trouble is not None
+    assert finished.trouble.reason == "failed"
+    assert len(runs) == 2
 
 
 def test_closed_crew_ends_its_event_loop_and_cancels_what_runs_on_it() -> None:
