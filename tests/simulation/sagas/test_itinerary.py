@@ -1,6 +1,11 @@
 """Itineraries in every order that two workers can meet: time-outs, late answers, undoes that overtake their steps.
 
-`SAGABUS_RULES=whole` adds two steps with a duplicate in batches of two (240,000 states, a quarter of a minute).
+The suite looks at 320,000 states: two steps with time-outs, second deliveries, batches of two, retries, a pivot and a
+request to turn back; three steps plainly; and each step failing.
+`SAGABUS_RULES=whole` (`make rules`) adds another million, in a minute. With an office, where nothing is refused: three
+steps, two with a second delivery or in batches of two, one with a message sent twice or with two attempts to undo. With
+consumers: two steps with a message sent twice, with a duplicate in batches of two (240,000 states, a quarter of a
+minute), and with retries where nothing is refused.
 """
 
 from __future__ import annotations
@@ -87,14 +92,15 @@ def all_seen(result: Exploration, outcomes: set[str]) -> None:
 # -- an office that knows what is true ---------------------------------------------------------------------------------
 
 
-SLOW: Final = pytest.mark.slow
-BATCHES_AND_COPIES: Final = {"batch": 2, "duplicates": 1, "max_states": 500_000}
 WHOLE: Final = os.environ.get("SAGABUS_RULES") == "whole"
 
 
-@pytest.mark.parametrize(
-    "route", [pytest.param(TWO, id="two-steps"), pytest.param(THREE, id="three-steps", marks=SLOW)]
-)
+def large(*cases: Any) -> list[Any]:
+    """Return *cases*, which take seconds each, for `make rules`, and none of them for the suite."""
+    return list(cases) if WHOLE else []
+
+
+@pytest.mark.parametrize("route", [pytest.param(TWO, id="two-steps"), *large(pytest.param(THREE, id="three-steps"))])
 def test_itinerary_in_every_order_ends_as_the_office_has_it(route: tuple[Step, ...]) -> None:
     """Whatever is late or overtaken, what stands in the end is what the one outcome says."""
     all_seen(at_the_office(route), ALL)
@@ -103,7 +109,7 @@ def test_itinerary_in_every_order_ends_as_the_office_has_it(route: tuple[Step, .
 @pytest.mark.parametrize(
     ("route", "refuses"),
     [
-        pytest.param(route, failing.name, id=f"{len(route)}-{failing.name}", marks=SLOW if failing is CAR else ())
+        pytest.param(route, failing.name, id=f"{len(route)}-{failing.name}")
         for route in (TWO, THREE)
         for failing in route
     ],
@@ -113,7 +119,7 @@ def test_itinerary_with_a_failing_step_leaves_nothing_booked(route: tuple[Step, 
     all_seen(at_the_office(route, refuses), NOT_DONE)
 
 
-@pytest.mark.parametrize("refuses", [pytest.param("", marks=SLOW), "hotel"])
+@pytest.mark.parametrize("refuses", ["hotel", *large("")])
 def test_itinerary_in_batches_of_two_ends_as_the_office_has_it(refuses: str) -> None:
     """An answer and the end of its time in one batch are one run and one decision."""
     all_seen(at_the_office(TWO, refuses, batch=2), NOT_DONE if refuses else ALL)
@@ -124,28 +130,22 @@ def test_itinerary_with_three_workers_ends_as_the_office_has_it() -> None:
     all_seen(at_the_office(TWO, "hotel", workers=3), NOT_DONE)
 
 
-@pytest.mark.parametrize("refuses", ["flight", pytest.param("hotel", marks=SLOW), pytest.param("", marks=SLOW)])
+@pytest.mark.parametrize("refuses", ["flight", "hotel", *large("")])
 def test_itinerary_with_a_message_delivered_twice_ends_as_the_office_has_it(refuses: str) -> None:
     """A second copy of any message changes nothing."""
     all_seen(at_the_office(TWO, refuses, duplicates=1), NOT_DONE if refuses else ALL)
 
 
-@SLOW
-def test_itinerary_with_a_message_sent_twice_ends_as_the_office_has_it() -> None:
+@pytest.mark.parametrize("refuses", ["flight", *large("")])
+def test_itinerary_with_a_message_sent_twice_ends_as_the_office_has_it(refuses: str) -> None:
     """A command or an answer that comes again under another id, at any time later, changes nothing in the end."""
-    all_seen(at_the_office(TWO[:1], resends=1), ALL)
+    all_seen(at_the_office(TWO[:1], refuses, resends=1), NOT_DONE if refuses else ALL)
 
 
-@SLOW
-def test_itinerary_that_tries_again_ends_as_the_office_has_it() -> None:
-    """The second attempt and the first may both be done, in any order, and are one thing."""
-    all_seen(at_the_office((step("flight", attempts=2),)), ALL)
-
-
-@SLOW
-def test_itinerary_that_undoes_again_ends_as_the_office_has_it() -> None:
-    """Of two attempts to undo, either may be the one that is heard of."""
-    all_seen(at_the_office((step("flight", undo_attempts=2),)), ALL)
+@pytest.mark.parametrize("attempts", ["attempts", *large("undo_attempts")])
+def test_itinerary_that_tries_again_ends_as_the_office_has_it(attempts: str) -> None:
+    """The second attempt and the first may both be done, or undone, in any order, and are one thing."""
+    all_seen(at_the_office((step("flight", **{attempts: 2}),)), ALL)
 
 
 # -- retries, pivots, cancellations: consumers -------------------------------------------------------------------------
@@ -162,11 +162,9 @@ NOTED: Final = (step("flight"), step("letter", undo=False), step("hotel"))
         pytest.param({"workers": 3}, id="three-workers"),
         pytest.param({"batch": 2}, id="batches-of-two"),
         pytest.param({"duplicates": 1}, id="a-message-delivered-twice"),
-        pytest.param({"resends": 1}, id="a-message-sent-twice", marks=SLOW),
-        *(
-            [pytest.param({"batch": 2, "duplicates": 1, "max_states": 500_000}, id="batches-and-copies")]
-            if WHOLE
-            else []
+        *large(
+            pytest.param({"resends": 1}, id="a-message-sent-twice"),
+            pytest.param({"batch": 2, "duplicates": 1, "max_states": 500_000}, id="batches-and-copies"),
         ),
     ],
 )
@@ -182,7 +180,7 @@ def test_itinerary_of_three_steps_asks_in_order_and_undoes_in_reverse(refuses: s
     all_seen(by_consumers(THREE, refuses), NOT_DONE if refuses else ALL)
 
 
-@pytest.mark.parametrize("refuses", [pytest.param("", marks=SLOW), "hotel"])
+@pytest.mark.parametrize("refuses", ["hotel", *large("")])
 def test_itinerary_with_retries_keeps_the_order(refuses: str) -> None:
     """Answers to a first attempt come after those to the second, or after the undo."""
     all_seen(by_consumers(RETRIED, refuses), NOT_DONE if refuses else ALL)

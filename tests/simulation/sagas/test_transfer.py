@@ -2,10 +2,11 @@
 
 Sizes, in states that the search looks at, each plainly, with a crash, with a second delivery, and with both.
 Within a group: there and back 82, 334, 1,354, 8,500; twice beyond the funds 82, 322, 1,228, 6,744. Between groups:
-one with a deadline 127, 419, 2,465, 13,720; to a blocked account 127, 419, 2,441, 13,576; two beyond the funds 332,
-1,178, 8,574, 46,968; there and back 979, 3,453, 49,172, 290,820. One of each kind: 207, 750, 4,901, 26,856.
-With a failover of the store: 419, with a deadline 9,554.
-`SAGABUS_RULES=whole` adds the last two of there and back between groups (fifteen seconds).
+one with a deadline 147, 499, 3,600, 20,517; to a blocked account 147, 499, 3,537, 20,247; two beyond the funds 376,
+1,362, 11,032, 59,776; there and back 1,255, 4,601, 80,344, 464,315. One of each kind: 229, 842, 6,130, 33,260.
+With a failover of the store: 544, with a deadline 13,666.
+`SAGABUS_RULES=whole` (`make rules`) adds, between groups, the last of two beyond the funds and the last two of there
+and back (a quarter of a minute in all).
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def explored(
         outcome=outcome_of(wishes),
         outcomes=list(outcomes),
         mode="exhaustive",
-        max_states=400_000,
+        max_states=600_000,
         **options,
     )
 
@@ -207,7 +208,7 @@ def test_transfer_whose_legs_will_expire_ends_like_any_other(wish: TransferMoney
     checked(explored([wish], RICH, ("ok",), bank=bank, **MISHAPS[3]), ("ok",))
 
 
-@pytest.mark.parametrize("mishaps", MISHAPS, ids=named)
+@pytest.mark.parametrize("mishaps", MISHAPS if WHOLE else MISHAPS[:3], ids=named)
 def test_transfers_between_groups_beyond_the_funds_move_the_money_of_one(mishaps: dict[str, int]) -> None:
     """What one has reserved, the other cannot have."""
     wishes = [TransferMoney("t1", ALICE, CAROL, 60), TransferMoney("t2", ALICE, CAROL, 60)]
