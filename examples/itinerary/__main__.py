@@ -88,7 +88,7 @@ def said(outcome: ItineraryOutcome) -> str:
         case ItineraryUndone(reason=reason, undone=undone):
             return f"undone: {reason}; given back: {', '.join(undone) or 'nothing'}"
         case _:
-            return f"stuck at {outcome.step}: {outcome.reason}; left: {', '.join(outcome.left)}"
+            return f"abandoned at {outcome.step}: {outcome.reason}; left: {', '.join(outcome.left)}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from examples.itinerary.companies import Register, open_airline, open_car_rental
 from examples.itinerary.messages import BookTrip
 from examples.itinerary.saga import Trip
 from sagabus import Bus
-from sagas import ItineraryCompleted, ItineraryOutcome, ItineraryStuck, ItineraryUndone, Slip
+from sagas import ItineraryAbandoned, ItineraryCompleted, ItineraryOutcome, ItineraryUndone, Slip
 
 AGENCY: Final = "agency"
 
@@ -35,7 +35,7 @@ class Journal:
         with self._changed:
             self.entries.setdefault(slip.id, []).append(what)
 
-    def ended(self, m: ItineraryCompleted | ItineraryUndone | ItineraryStuck) -> None:
+    def ended(self, m: ItineraryCompleted | ItineraryUndone | ItineraryAbandoned) -> None:
         """Enter how a trip ended."""
         with self._changed:
             self.outcomes.setdefault(m.id, []).append(m)

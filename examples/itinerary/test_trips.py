@@ -24,7 +24,7 @@ from examples.itinerary.messages import (
 from examples.itinerary.saga import Trip
 from sagabus import Bus, Context
 from sagabus.testing import Moment, Sent, explore
-from sagas import ItineraryCompleted, ItineraryStuck, ItineraryUndone, Slip
+from sagas import ItineraryAbandoned, ItineraryCompleted, ItineraryUndone, Slip
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BOOK: Final = BookTrip("7", "Ada", "Rome")
@@ -59,7 +59,7 @@ def agency_without_registers() -> Bus:
 
 def outcomes(moment: Moment) -> tuple[str, ...]:
     """Return how the trip was said to have ended."""
-    kinds = (ItineraryCompleted, ItineraryUndone, ItineraryStuck)
+    kinds = (ItineraryCompleted, ItineraryUndone, ItineraryAbandoned)
     return tuple(type(m).__name__ for m in moment.decisions if isinstance(m, kinds))
 
 

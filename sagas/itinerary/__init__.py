@@ -1,9 +1,9 @@
 """A routing slip: steps in order, each with its undo; when one fails, what was done is undone in reverse order."""
 
 from sagas.itinerary.messages import (
+    ItineraryAbandoned,
     ItineraryCompleted,
     ItineraryOutcome,
-    ItineraryStuck,
     ItineraryUndone,
     LateUndoFailed,
     Slip,
@@ -16,11 +16,11 @@ from sagas.itinerary.steps import ItineraryError, Step
 
 __all__ = [
     "Itinerary",
+    "ItineraryAbandoned",
     "ItineraryCompleted",
     "ItineraryError",
     "ItineraryOutcome",
     "ItineraryState",
-    "ItineraryStuck",
     "ItineraryUndone",
     "LateUndoFailed",
     "Slip",

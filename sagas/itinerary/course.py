@@ -20,7 +20,7 @@ class MoveKind(enum.Enum):
     TURN_BACK = "turn back"
     COMPLETED = "completed"
     UNDONE = "undone"
-    STUCK = "stuck"
+    ABANDONED = "abandoned"
 
 
 @frozen
@@ -29,7 +29,7 @@ class Move:
 
     Attributes:
         step: the step that it is about; None for none in particular.
-        reason: why it turns back or is stuck.
+        reason: why it turns back or is abandoned.
         firm: whether only forward is left.
     """
 
@@ -72,7 +72,7 @@ def _ahead(step: Step, known: StepProgress, passed: bool, wish: str) -> Move:
         # Whether it was done is not known, or does not matter: nobody may go back.
         if not known.overdue:
             return Move(MoveKind.WAIT)
-        return Move(MoveKind.STUCK, step, said) if spent else Move(MoveKind.DO, step, firm=True)
+        return Move(MoveKind.ABANDONED, step, said) if spent else Move(MoveKind.DO, step, firm=True)
     if known.refused:
         return Move(MoveKind.TURN_BACK, step, wish or said)
     if wish and (known.overdue or step.within is None):
@@ -94,7 +94,7 @@ def _backwards(route: Sequence[Step], progress: Progress) -> Move:
         if step.undo_attempts is None or known.undo_tries < step.undo_attempts:
             return Move(MoveKind.UNDO, step)
         said = known.undo_trouble or f"no answer to its undo, {known.undo_tries} times"
-        return Move(MoveKind.STUCK, step, f"{said}; it had turned back because: {progress.reason}")
+        return Move(MoveKind.ABANDONED, step, f"{said}; it had turned back because: {progress.reason}")
     return Move(MoveKind.UNDONE)
 
 

@@ -100,8 +100,8 @@ class ItineraryUndone:
     kept: tuple[str, ...] = ()
 
 
-@message("sagas.itinerary.stuck")
-class ItineraryStuck:
+@message("sagas.itinerary.abandoned")
+class ItineraryAbandoned:
     """The itinerary has given up half-way: every attempt at one step was in vain. People have to look at it.
 
     Attributes:
@@ -119,7 +119,7 @@ class ItineraryStuck:
     left: tuple[str, ...]
 
 
-ItineraryOutcome = ItineraryCompleted | ItineraryUndone | ItineraryStuck
+ItineraryOutcome = ItineraryCompleted | ItineraryUndone | ItineraryAbandoned
 """How an itinerary ends: one of these is published, once."""
 
 

@@ -95,7 +95,7 @@ class Progress:
         reason: why it is to turn back, or has; empty while all is well.
         failed: the step because of which it has turned back; empty where somebody asked for it.
         back: whether it has turned back.
-        outcome: how it has ended: `completed`, `undone` or `stuck`.
+        outcome: how it has ended: `completed`, `undone` or `abandoned`.
     """
 
     steps: dict[str, StepProgress] = field(factory=dict)

@@ -13,9 +13,9 @@ from sagas._classes import subject_of
 from sagas.itinerary import course
 from sagas.itinerary.course import Move, MoveKind
 from sagas.itinerary.messages import (
+    ItineraryAbandoned,
     ItineraryCompleted,
     ItineraryOutcome,
-    ItineraryStuck,
     ItineraryUndone,
     LateUndoFailed,
     Slip,
@@ -152,8 +152,8 @@ class Itinerary(Saga[S]):
                 self._end(ItineraryCompleted(self._name, self.id, dict(self.state.results)), "completed")
             case MoveKind.UNDONE:
                 self._end(self._all_undone(), "undone")
-            case MoveKind.STUCK:
-                self._end(self._stuck(move), "stuck")
+            case MoveKind.ABANDONED:
+                self._end(self._abandoned(move), "abandoned")
 
     def _turn(self, move: Move) -> None:
         progress = self.state.itinerary
@@ -197,11 +197,11 @@ class Itinerary(Saga[S]):
             course.kept(route, progress),
         )
 
-    def _stuck(self, move: Move) -> ItineraryStuck:
+    def _abandoned(self, move: Move) -> ItineraryAbandoned:
         assert move.step is not None
         route, progress = self._route, self.state.itinerary
         left = course.to_undo(route, progress) if progress.back else course.not_done(route, progress)
-        return ItineraryStuck(self._name, self.id, move.step.name, progress.back, move.reason, left)
+        return ItineraryAbandoned(self._name, self.id, move.step.name, progress.back, move.reason, left)
 
     # -- after the end -------------------------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Itinerary(Saga[S]):
             if message.slip.undo and message.slip.attempt > known.undo_asked:
                 self.publish(LateUndoFailed(self._name, self.id, step.name, message.reason))
         elif not message.slip.undo and step.undo is not None and not known.may_stand:
-            # What is left of a stuck itinerary was reported, and is for people.
+            # What is left of an abandoned itinerary was reported, and is for people.
             self._send_undo(step, known.undo_asked + 1)
 
     # -- slips ---------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Step:
         within: how long one attempt waits for its answer; None for ever.
         attempts: how often it is asked for; None for no end.
         undo_within: how long the first attempt to undo it waits; each later one waits twice as long, up to an hour.
-        undo_attempts: how often the undo is asked for before the itinerary is stuck; None for no end.
+        undo_attempts: how often the undo is asked for before the itinerary is abandoned; None for no end.
         pivot: whether there is no way back once it is done: later steps are then asked for until they are done.
 
     Raises:

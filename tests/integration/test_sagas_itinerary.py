@@ -12,9 +12,9 @@ from sagabus import Bus, Context, RetryPolicy, Saga, handles, message, starts
 from sagabus.outgoing import Outgoing, OutgoingKind
 from sagas import (
     Itinerary,
+    ItineraryAbandoned,
     ItineraryCompleted,
     ItineraryState,
-    ItineraryStuck,
     ItineraryUndone,
     Slip,
     Step,
@@ -117,11 +117,11 @@ class Tour(Itinerary[ItineraryState], key="tour"):
         """Note nothing."""
 
 
-def listen(bus: Bus) -> list[ItineraryCompleted | ItineraryUndone | ItineraryStuck]:
+def listen(bus: Bus) -> list[ItineraryCompleted | ItineraryUndone | ItineraryAbandoned]:
     """Return what is published about itineraries, as it comes in."""
-    heard: list[ItineraryCompleted | ItineraryUndone | ItineraryStuck] = []
+    heard: list[ItineraryCompleted | ItineraryUndone | ItineraryAbandoned] = []
 
-    def ended(m: ItineraryCompleted | ItineraryUndone | ItineraryStuck) -> None:
+    def ended(m: ItineraryCompleted | ItineraryUndone | ItineraryAbandoned) -> None:
         heard.append(m)
 
     bus.endpoint("listener", concurrency=1).consumer(ended)

@@ -15,11 +15,11 @@ from sagabus.errors import DefinitionError
 from sagabus.testing import Deferred, Published, Replied, SagaHarness, Sent
 from sagas import (
     Itinerary,
+    ItineraryAbandoned,
     ItineraryCompleted,
     ItineraryError,
     ItineraryOutcome,
     ItineraryState,
-    ItineraryStuck,
     ItineraryUndone,
     LateUndoFailed,
     Slip,
@@ -307,7 +307,7 @@ def test_undo_pauses_no_longer_than_an_hour(begun: MakeHarness) -> None:
     assert harness.state.itinerary.steps["flight"].undo_asked > 200
 
 
-def test_itinerary_whose_undo_is_refused_to_the_end_is_stuck_and_says_what_is_left(begun: MakeHarness) -> None:
+def test_itinerary_whose_undo_is_refused_to_the_end_is_abandoned_and_says_what_is_left(begun: MakeHarness) -> None:
     """It stops there, since what is before may depend on it, and names all that still stands."""
     harness = begun(FLIGHT, step("hotel", undo_attempts=2), step("car"))
     harness.give(slip("flight").done())
@@ -317,7 +317,7 @@ def test_itinerary_whose_undo_is_refused_to_the_end_is_stuck_and_says_what_is_le
     harness.advance(10)
     left = harness.advance(20)
     reason = "closed; it had turned back because: none left"
-    assert published(left) == [ItineraryStuck("Trip", "42", "hotel", True, reason, ("hotel", "flight"))]
+    assert published(left) == [ItineraryAbandoned("Trip", "42", "hotel", True, reason, ("hotel", "flight"))]
     assert harness.completed
 
 
@@ -420,7 +420,7 @@ def test_step_after_the_pivot_is_asked_for_again_when_it_is_refused(begun: MakeH
     assert isinstance(published(harness.give(slip("ticket", 3).done()))[0], ItineraryCompleted)
 
 
-def test_step_after_the_pivot_refused_to_the_end_is_stuck(begun: MakeHarness) -> None:
+def test_step_after_the_pivot_refused_to_the_end_is_abandoned(begun: MakeHarness) -> None:
     """Nothing is undone; people are told what is not done."""
     harness = begun(FLIGHT, PAYMENT, step("ticket", undo=False, attempts=1), step("letter", undo=False))
     harness.give(slip("flight").done())
@@ -428,7 +428,7 @@ def test_step_after_the_pivot_refused_to_the_end_is_stuck(begun: MakeHarness) ->
     harness.give(slip("ticket").failed("printer"))
     left = harness.advance(10)
     assert commands(left) == []
-    assert published(left) == [ItineraryStuck("Trip", "42", "ticket", False, "printer", ("ticket", "letter"))]
+    assert published(left) == [ItineraryAbandoned("Trip", "42", "ticket", False, "printer", ("ticket", "letter"))]
 
 
 def test_pivot_that_is_refused_lets_the_itinerary_turn_back(begun: MakeHarness) -> None:
@@ -438,7 +438,7 @@ def test_pivot_that_is_refused_lets_the_itinerary_turn_back(begun: MakeHarness) 
     assert commands(harness.give(slip("payment").failed("no funds"))) == [released("flight")]
 
 
-def test_pivot_that_never_answers_is_stuck_and_nothing_is_undone(begun: MakeHarness) -> None:
+def test_pivot_that_never_answers_is_abandoned_and_nothing_is_undone(begun: MakeHarness) -> None:
     """Nobody knows whether there is a way back, so nobody takes it."""
     harness = begun(FLIGHT, PAYMENT, TICKET)
     harness.give(slip("flight").done())
@@ -447,7 +447,7 @@ def test_pivot_that_never_answers_is_stuck_and_nothing_is_undone(begun: MakeHarn
     assert harness.give(slip("payment", 2).failed("no funds")) == []
     left = harness.advance(20)
     assert commands(left) == []
-    assert published(left) == [ItineraryStuck("Trip", "42", "payment", False, "no funds", ("payment", "ticket"))]
+    assert published(left) == [ItineraryAbandoned("Trip", "42", "payment", False, "no funds", ("payment", "ticket"))]
 
 
 # -- asked to turn back -----------------------------------------------------------------------------------------------

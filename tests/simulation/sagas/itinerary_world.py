@@ -13,7 +13,7 @@ from attrs import define, field
 
 from sagabus import Bus, Context, Saga, handles, message, starts
 from sagabus.testing import Moment
-from sagas import Itinerary, ItineraryCompleted, ItineraryState, ItineraryStuck, ItineraryUndone, Slip, Step
+from sagas import Itinerary, ItineraryAbandoned, ItineraryCompleted, ItineraryState, ItineraryUndone, Slip, Step
 
 TRIP: Final = "t"
 NAMES: Final = ("flight", "hotel", "car")
@@ -158,7 +158,7 @@ def with_office(route: Sequence[Step], refuses: str = "", base: type[Trip] = Tri
 
 def outcome_of(moment: Moment) -> Any:
     """Return the one outcome that was published."""
-    said = [m for m in moment.decisions if isinstance(m, ItineraryCompleted | ItineraryUndone | ItineraryStuck)]
+    said = [m for m in moment.decisions if isinstance(m, ItineraryCompleted | ItineraryUndone | ItineraryAbandoned)]
     assert len(said) == 1, f"{len(said)} outcomes were published: {said}"
     return said[0]
 
@@ -175,9 +175,9 @@ def office_agrees(route: Sequence[Step]) -> Callable[[Moment], None]:
                 assert office.booked == {s.name for s in route}, f"only {office.booked} is booked"
             case ItineraryUndone(kept=kept):
                 assert office.booked <= set(kept), f"{office.booked} is booked, and {set(kept)} was kept"
-            case ItineraryStuck(undo=True, left=left):
+            case ItineraryAbandoned(undo=True, left=left):
                 assert office.booked <= {*left, *for_good}, f"{office.booked} is booked, and {left} was left"
-            case ItineraryStuck(left=left):
+            case ItineraryAbandoned(left=left):
                 assert {s.name for s in route} - office.booked <= set(left), f"{office.booked} is booked"
 
     return holds
@@ -221,5 +221,5 @@ def in_order(route: Sequence[Step]) -> Callable[[Moment], None]:
 
 def one_outcome_at_most(moment: Moment) -> bool:
     """No second outcome is ever published."""
-    said = [m for m in moment.decisions if isinstance(m, ItineraryCompleted | ItineraryUndone | ItineraryStuck)]
+    said = [m for m in moment.decisions if isinstance(m, ItineraryCompleted | ItineraryUndone | ItineraryAbandoned)]
     return len(said) <= 1

@@ -37,7 +37,7 @@ from tests.simulation.sagas.itinerary_world import (
 TWO: Final = (step("flight"), step("hotel"))
 CAR: Final = step("car")
 THREE: Final = (*TWO, CAR)
-ALL: Final = {"ItineraryCompleted", "ItineraryUndone", "ItineraryStuck"}
+ALL: Final = {"ItineraryCompleted", "ItineraryUndone", "ItineraryAbandoned"}
 NOT_DONE: Final = ALL - {"ItineraryCompleted"}
 
 
