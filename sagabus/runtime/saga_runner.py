@@ -21,7 +21,7 @@ from sagabus.store.protocol import Bookkeeping, Store
 
 _MAX_STALLS: Final = 24
 """After so many rounds in a row in which a saga came no further, its messages are parked."""
-_MAX_LOOKS: Final = 10
+_MAX_LOOKS: Final = 14
 """How often a lease that somebody else holds is asked for; meanwhile nothing of the batch is dispatched."""
 _JITTER_FROM_STALL: Final = 2
 _LONGEST_PAUSE_S: Final = 0.064

@@ -150,8 +150,8 @@ def test_saga_that_another_holds_is_not_run_and_its_messages_come_again(
     bus.store.leases.grant(KEY, "somebody", 10_000)
     _, tally = work(bus, Entered("1", "a"), Entered("1", "b"), *(Entered("2", str(n)) for n in range(30)))
     assert ["opened", "opened", *map(str, range(30))] == RUNS
-    assert len(at_rest) == 8
-    assert (tally.waited, tally.parked, tally.again) == (10, 2, 0)
+    assert len(at_rest) == 12
+    assert (tally.waited, tally.parked, tally.again) == (14, 2, 0)
     assert len(bus.store.scheduled()) == 2
     clock.advance(2.0)
     work(bus)
