@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-simulator compare-concurrency coverage coverage-report races machine rules explorer acceptance clean
+.PHONY: help demo test check bench bench-simulator compare-concurrency toolbox coverage coverage-report races machine rules explorer acceptance clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-simulator   measure how fast every schedule is looked at"
 	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
+	@echo "make toolbox     transfers, imports and a lock at full size, with workers killed and stopped"
 	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
 	@echo "make machine     compare the stores for as long as it takes"
 	@echo "make rules       model-check the commit rules and the ready-made sagas, the largest configurations too"
@@ -63,6 +64,12 @@ coverage: $(STAMP)
 coverage-report: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
+
+toolbox: $(STAMP)
+	$(BIN)/python -m examples.transfer
+	$(BIN)/python -m examples.import_once
+	$(BIN)/python -m examples.lock
+	$(BIN)/python -m examples.optimistic_update
 
 races: $(STAMP)
 	for seed in 1 2 3; do for pause in 0 1; do \
