@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sagabus import Bus, Context, RetryPolicy, message
 from sagabus.errors import ConcurrencyError, DefinitionError, DocumentNotFoundError
 from sagas import Once, OnceRecord, OnceStatus, once
-from sagas.once import begun, finished, forgotten
+from sagas.once.record import begun, finished, forgotten
 from tests.integration.apps import Clock, memory_parts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

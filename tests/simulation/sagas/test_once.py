@@ -26,7 +26,7 @@ from sagas import Once, OnceRecord, OnceStatus, once
 
 PATH: Final = "a.csv"
 WHOLE: Final = os.environ.get("SAGABUS_RULES") == "whole"
-MODULE: Final = sys.modules["sagas.once"]  # the name in the package is the decorator
+MODULE: Final = sys.modules["sagas.once.action"]  # of `sagas`, once is the decorator
 LONG_AGO: Final = datetime(2001, 1, 1, tzinfo=UTC)
 
 
