@@ -257,7 +257,7 @@ def test_itinerary_whose_undo_raises_ends_when_its_dead_letter_is_replayed_after
             """Note nothing."""
 
     with Bus(*memory_parts(clock)) as bus:
-        bus.endpoint("tours", Forgetful, retry=AT_ONCE)
+        bus.endpoint("tours", Forgetful, retry=RetryPolicy(max_attempts=1))
         company = bus.endpoint("flight")
         company.consumer(Reserve)(lambda m: None)
         company.consumer(Release)(lambda m, context: context.reply(m.slip.done()))
