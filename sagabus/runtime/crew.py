@@ -18,12 +18,12 @@ from sagabus.errors import ConcurrencyError
 from sagabus.observe.handling import Handling, handling
 from sagabus.outgoing import Outgoing
 from sagabus.runtime.intake import ConsumerWork
+from sagabus.runtime.pause import race_pause_s
 from sagabus.runtime.ticket import Ticket, Trouble
 
 _LINGER_S = 0.002
 _LOOP_ENDS_S = 1.0
 _MAX_RERUNS = 16
-_LONGEST_PAUSE_S = 0.064
 
 
 @frozen
@@ -102,7 +102,7 @@ class Surroundings:
         """
         yield 0.0
         for rerun in range(_MAX_RERUNS):
-            yield self.jitter() * min(0.001 * 2.0**rerun, _LONGEST_PAUSE_S)
+            yield race_pause_s(rerun, self.jitter)
 
 
 class Crew(Protocol):

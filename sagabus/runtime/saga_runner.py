@@ -16,6 +16,7 @@ from sagabus.outgoing import from_lines, posted_merge
 from sagabus.runtime.intake import SagaWork
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
+from sagabus.runtime.pause import race_pause_s
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.store.protocol import Bookkeeping, Store
 
@@ -24,7 +25,6 @@ _MAX_STALLS: Final = 24
 _MAX_LOOKS: Final = 14
 """How often a lease that somebody else holds is asked for; meanwhile nothing of the batch is dispatched."""
 _JITTER_FROM_STALL: Final = 2
-_LONGEST_PAUSE_S: Final = 0.064
 
 Finish = Callable[[Ticket, Trouble | None], None]
 """Told of each ticket that one saga is through with, and what went wrong, if anything did."""
@@ -96,7 +96,7 @@ class SagaRunner:
         while todo or stalled:
             if not todo:
                 # All that can come further has: what is left gets in somebody's way.
-                time.sleep(self._pause_s(min(stalls[key] for key in stalled)))
+                time.sleep(race_pause_s(min(stalls[key] for key in stalled) - _JITTER_FROM_STALL, self.jitter))
                 todo, stalled = stalled, {}
             before = {key: len(work.incoming) for key, work in todo.items()}
             left, todo = batch.round(todo, noting), {}
@@ -110,9 +110,6 @@ class SagaRunner:
                 else:
                     todo[key] = work
         self.leases.give_back()
-
-    def _pause_s(self, stalls: int) -> float:
-        return self.jitter() * min(0.001 * 2.0 ** (stalls - _JITTER_FROM_STALL), _LONGEST_PAUSE_S)
 
 
 class _Batch:
