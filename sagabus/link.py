@@ -11,7 +11,7 @@ import hashlib
 import importlib.resources
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,6 +28,7 @@ EPOCH: Final = "\x00epoch\x00"
 """An argument that is replaced by the epoch of the connection a command goes out on, at every (re)send."""
 
 _BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+_SCAN_COUNT: Final = 1000
 _MAX_HOPS: Final = 4
 """How many redirections are followed at once; nodes that disagree for longer are waited for."""
 _RETRIED_ERRORS: Final = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
@@ -202,8 +203,22 @@ class Link:
             self._slot_map()
         return sorted(self._nodes)
 
+    def scan(self, pattern: str) -> Iterator[list[str]]:
+        """Yield the keys that match *pattern* on all nodes, page by page, in no order, while others may write.
+
+        A key may come twice.
+        """
+        for node in self.node_keys():
+            cursor = 0
+            while True:
+                reply = self.on_node(node, "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+                cursor = int(reply[0])
+                yield [name.decode() for name in reply[1]]
+                if cursor == 0:
+                    break
+
     def on_node(self, node_key: str, *args: Any) -> Any:
-        """Run one command on one node, wherever its keys are; for SCAN, INFO and CONFIG."""
+        """Run one command on one node, wherever its keys are; for INFO and CONFIG, and `scan`."""
         node = self._nodes[node_key]
         try:
             conn = node.acquire()

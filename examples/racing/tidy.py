@@ -27,14 +27,8 @@ def forget_queues(bus: Bus) -> None:
 
 def _forget_streams(link: Link, namespace: str) -> None:
     names = [f"{namespace}:topology"]
-    for node in link.node_keys():
-        cursor = 0
-        while True:
-            reply = link.on_node(node, "SCAN", cursor, "MATCH", f"{namespace}:q:*", "COUNT", 1000)
-            cursor = int(reply[0])
-            names += [name.decode() for name in reply[1]]
-            if cursor == 0:
-                break
+    for page in link.scan(f"{namespace}:q:*"):
+        names += page
     link.round([Command(("UNLINK", name), name) for name in names])
 
 

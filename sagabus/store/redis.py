@@ -27,7 +27,6 @@ _COMMIT: Final = Script.beside("sagabus.store", "commit.lua")
 _DUE: Final = Script.beside("sagabus.store", "due.lua")
 _MIN_REDIS: Final = (7, 0)
 _MIN_VALKEY: Final = (7, 2)
-_SCAN_COUNT: Final = 1000
 _ITEMS_A_COMMAND: Final = 1000
 
 T = TypeVar("T")
@@ -161,18 +160,12 @@ class RedisStore:
     def sagas(self, name: str | None = None) -> Iterator[SagaRow]:
         pattern = self._keys.record_pattern(name)
         unreadable: list[CorruptRecordError] = []
-        for node in self.link.node_keys():
-            cursor = 0
-            while True:
-                reply = self.link.on_node(node, "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-                cursor = int(reply[0])
-                keys = [self._keys.saga_of(found.decode()) for found in reply[1]]
-                for loaded in self._load_page(keys, unreadable):
-                    if loaded.lifecycle is not Lifecycle.ABSENT:
-                        total = sum(loaded.clock.values())
-                        yield SagaRow(loaded.key, loaded.lifecycle, len(loaded.versions), loaded.life, total)
-                if cursor == 0:
-                    break
+        for page in self.link.scan(pattern):
+            keys = [self._keys.saga_of(found) for found in page]
+            for loaded in self._load_page(keys, unreadable):
+                if loaded.lifecycle is not Lifecycle.ABSENT:
+                    total = sum(loaded.clock.values())
+                    yield SagaRow(loaded.key, loaded.lifecycle, len(loaded.versions), loaded.life, total)
         if unreadable:
             raise unreadable[0]
 

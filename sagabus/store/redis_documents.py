@@ -21,7 +21,6 @@ _READ: Final = Script.beside("sagabus.store", "read_documents.lua")
 _FORMAT: Final = 1
 _REMEMBERED_MS: Final = 120_000
 """For how long a write is recognised when it is sent again; longer than any link is patient."""
-_SCAN_COUNT: Final = 1000
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -92,14 +91,8 @@ class RedisDocuments:
 
     def keys(self, group: str | None = None) -> Iterator[DocumentKey]:
         pattern = self._keys.document_pattern(group)
-        for node in self._link.node_keys():
-            cursor = 0
-            while True:
-                reply = self._link.on_node(node, "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-                cursor = int(reply[0])
-                yield from (self._keys.document_of(name.decode()) for name in reply[1])
-                if cursor == 0:
-                    break
+        for page in self._link.scan(pattern):
+            yield from map(self._keys.document_of, page)
 
 
 def _flags(change: Change) -> str:

@@ -42,14 +42,8 @@ def forget(url: str, namespace: str) -> None:
     """Delete the sagas of a run, which would stay for an hour."""
     link = Link(url)
     names: list[str] = []
-    for node in link.node_keys():
-        cursor = 0
-        while True:
-            reply = link.on_node(node, "SCAN", cursor, "MATCH", f"{namespace}:*", "COUNT", 1000)
-            cursor = int(reply[0])
-            names += [name.decode() for name in reply[1]]
-            if cursor == 0:
-                break
+    for page in link.scan(f"{namespace}:*"):
+        names += page
     assert names, "the sagas of the run are in the store that was named"
     link.round([Command(("UNLINK", name), name) for name in names])
     link.close()
