@@ -126,7 +126,9 @@ class Replay:
     """
 
     def __init__(self, definition: SagaDefinition, key: SagaKey, start_ms: int) -> None:
-        self._definition, self._key, self._now_ms = definition, key, start_ms
+        # What is to be loaded together is run together, also of an exclusive saga.
+        self._definition = evolve(definition, exclusive=False)
+        self._key, self._now_ms = key, start_ms
         self._store = MemoryStore(now_ms=lambda: self._now_ms)
         self._held: dict[str, tuple[Snapshot, Commit]] = {}
         self._merge: Envelope | None = None
@@ -152,9 +154,7 @@ class Replay:
         for message in incoming:
             self._check_addressed(step, message)
         (snapshot,) = self._store.load([Want(self._key, tuple(message.id for message in incoming))])
-        # What is to be loaded together is run together, also of an exclusive saga.
-        definition = evolve(self._definition, exclusive=False)
-        held = self._held[step.worker] = snapshot, advance(definition, snapshot, incoming)
+        held = self._held[step.worker] = snapshot, advance(self._definition, snapshot, incoming)
         return held
 
     def _envelope(self, step: Step, item: Envelope | str) -> Envelope:

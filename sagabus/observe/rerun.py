@@ -154,7 +154,8 @@ class _Replay:
 
     def __init__(self, definition: SagaDefinition, recorded: RecordedSaga, first: int) -> None:
         self._recorded, self._first = recorded, first
-        self._definition = definition
+        # A batch is run as it was recorded, also where the saga has become exclusive since.
+        self._definition = evolve(definition, exclusive=False)
         self._entries = recorded.history[first:]
         life = self._entries[0].life
         # Of an earlier life only matters that it is over.
@@ -220,9 +221,7 @@ class _Replay:
 
     def _advance(self, record: Record | None, now_ms: int, incoming: Sequence[Incoming]) -> Commit:
         want = Want(self._recorded.key, tuple(message.id for message in incoming))
-        # A batch is run as it was recorded, also where the saga has become exclusive since.
-        definition = evolve(self._definition, exclusive=False)
-        return advance(definition, take_snapshot(record, want, now_ms), incoming)
+        return advance(self._definition, take_snapshot(record, want, now_ms), incoming)
 
     def _apply(self, record: Record | None, commit: Commit, entry: HistoryEntry) -> tuple[Result | None, Record | None]:
         if not commit.ids:
