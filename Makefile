@@ -6,9 +6,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST ?= $(BIN)/python -m pytest
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-simulator compare-concurrency toolbox coverage coverage-report races machine rules explorer acceptance clean
+.PHONY: help demo test check bench bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -17,6 +18,9 @@ help:
 	@echo "make bench       measure throughput and latency"
 	@echo "make bench-simulator   measure how fast every schedule is looked at"
 	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
+	@echo "make bench-timers   measure a million pending timers, and write docs/capacity.md"
+	@echo "make bench-memory   measure what a saga, a timer and a document take, and write docs/capacity.md"
+	@echo "make soak        run for an hour (MINUTES=60) at full speed with kills, and write docs/soak.md"
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
 	@echo "make toolbox     transfers, imports and a lock at full size, with workers killed and stopped"
 	@echo "make races       decide 20,000 checks six times, with workers killed in three of them"
@@ -24,6 +28,9 @@ help:
 	@echo "make rules       model-check the commit rules and the ready-made sagas, the largest configurations too"
 	@echo "make explorer    compare the explorer with a walk through every schedule, for 2,000 sagas"
 	@echo "make acceptance  run the demo on each of the three transports"
+	@echo "make chaos       make every fault of the table at full size, and write docs/reliability.md; ROW=4 for one of them"
+	@echo "make fuzz        put a million fuzzed envelopes through a worker, and damage every stored field"
+	@echo "make fuzz-guided   let atheris look for bytes that are not survived (Linux, x86-64)"
 	@echo "make clean       remove what the other targets made"
 
 $(STAMP): pyproject.toml
@@ -56,6 +63,15 @@ compare-concurrency: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.concurrency --write docs
 
+bench-timers: $(STAMP)
+	$(BIN)/python -m benchmarks.timers --write docs
+
+bench-memory: $(STAMP)
+	$(BIN)/python -m benchmarks.memory --write docs
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --write docs
+
 coverage: $(STAMP)
 	$(BIN)/coverage erase
 	$(MAKE) test PYTEST='$(BIN)/coverage run -m pytest'
@@ -87,6 +103,19 @@ explorer: $(STAMP)
 
 acceptance: $(STAMP)
 	.ci/acceptance $(BIN)/python
+
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) --seeds 1,2,3 --write docs/reliability.md
+
+fuzz: $(STAMP)
+	SAGABUS_FUZZ=whole $(PYTEST) --timeout=0 tests/fuzz/test_damage.py
+	$(BIN)/python -m tests.fuzz --messages $(or $(N),1000000) --write docs/fuzzing.md
+
+fuzz-guided: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	for target in envelopes intake stored; do \
+		$(BIN)/python -m tests.fuzz.targets $$target --seconds $(or $(SECONDS),60) || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* decisions.csv

@@ -123,7 +123,7 @@ def throughput(bus: Bus, witness: Witness, readings: Readings, pids: Sequence[in
     customers = [f"T{number:08}" for number in range(checks)]
     before = _Reading.take(bus, readings, pids)
     started_at = time.perf_counter()
-    _decide(bus, witness, customers)
+    decide(bus, witness, customers)
     seconds = witness.last_at - started_at
     while any(queue.depth for queue in bus.transport.queues()):  # late scores are part of the work
         time.sleep(0.01)
@@ -147,7 +147,7 @@ def throughput(bus: Bus, witness: Witness, readings: Readings, pids: Sequence[in
     )
 
 
-def _decide(bus: Bus, witness: Witness, customers: Sequence[str]) -> None:
+def decide(bus: Bus, witness: Witness, customers: Sequence[str]) -> None:
     """Send the checks of *customers*, some at a time, and wait for their decisions."""
     before, sent, done = witness.count, 0, 0
     seen_at = time.perf_counter()

@@ -23,10 +23,12 @@ def rank(value: Any) -> tuple[Any, ...]:
     """Return a key that sorts *value* among plain values of any type, the same in every process.
 
     Equal values of one type have equal keys, whatever the insertion order of their mappings and sets. Values of one
-    ordered type keep their own order; values of different types sort by the name of the type.
+    ordered type keep their own order; values of different types sort by the name of the type. A type of another package
+    may have a method `__merge_rank__()` that returns what to sort its values by.
 
     Raises:
-        TypeError: *value* or something in it is neither a plain value, an enum member, a container nor an attrs object.
+        TypeError: *value* or something in it is neither a plain value, an enum member, a container nor an attrs object,
+            and has no such method.
     """
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if value is None:
@@ -41,6 +43,8 @@ def rank(value: Any) -> tuple[Any, ...]:
         return kind, sorted(rank(item) for item in value)
     if isinstance(value, Sequence):
         return kind, [rank(item) for item in value]
+    if hasattr(type(value), "__merge_rank__"):
+        return kind, rank(value.__merge_rank__())
     if attrs.has(type(value)):
         return kind, [rank(getattr(value, field.name)) for field in attrs.fields(type(value)) if field.eq]
     raise TypeError(f"{kind} has no canonical order")

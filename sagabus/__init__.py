@@ -13,12 +13,15 @@ __all__ = [
     "Document",
     "DocumentKey",
     "Documents",
+    "Encrypted",
     "Endpoint",
+    "Keyring",
     "Lease",
     "MergeSagaState",
     "RetryPolicy",
     "Saga",
     "SagabusError",
+    "Signing",
     "UnmergeableStateError",
     "handles",
     "message",
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from sagabus.leases.lease import Lease
     from sagabus.messages import MergeSagaState, message
     from sagabus.saga import Saga, handles, starts
+    from sagabus.secrecy.encrypted import Encrypted
+    from sagabus.secrecy.keyring import Keyring
+    from sagabus.secrecy.signing import Signing
 else:
     # Out of a type checker's sight, so that a name that is not there stays an error.
     _HOMES: Final = {
@@ -45,12 +51,15 @@ else:
         "Document": "sagabus.documents.document",
         "DocumentKey": "sagabus.documents.key",
         "Documents": "sagabus.documents.documents",
+        "Encrypted": "sagabus.secrecy.encrypted",
         "Endpoint": "sagabus.endpoint",
+        "Keyring": "sagabus.secrecy.keyring",
         "Lease": "sagabus.leases.lease",
         "MergeSagaState": "sagabus.messages",
         "RetryPolicy": "sagabus.endpoint",
         "Saga": "sagabus.saga",
         "SagabusError": "sagabus.errors",
+        "Signing": "sagabus.secrecy.signing",
         "UnmergeableStateError": "sagabus.errors",
         "handles": "sagabus.saga",
         "message": "sagabus.messages",

@@ -36,17 +36,29 @@ class _Starter(msgspec.Struct, frozen=True, omit_defaults=True):
     correlationid: str = ""
 
 
-def advance(definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[Incoming]) -> Commit:
+Guard = Callable[..., Any]
+"""Calls what its second argument names with all that follow, for a message, or for None: for no single one."""
+
+
+def unguarded(_message: Incoming | None, function: Callable[..., Any], *args: Any) -> Any:
+    """Call *function*, for as long as it takes; a `Guard`."""
+    return function(*args)
+
+
+def advance(
+    definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[Incoming], *, guard: Guard = unguarded
+) -> Commit:
     """Return what *envelopes*, handled in order on what *snapshot* says, ask of the store.
 
     Ids that the snapshot has consumed, and second copies, are passed over. Siblings are merged first. A handler that
     raises leaves no trace: the run is made again without its message, which the commit lists as a failure. The commit
     has no `ids` where there is nothing to store. An exclusive saga handles one message, and the others are left over.
+    What users wrote is called through *guard*.
     """
     fresh = [m for m in {m.id: m for m in envelopes}.values() if m.id not in snapshot.consumed]
     plan = plan_run(definition, snapshot, fresh)
     if plan.late:
-        return _late(definition, snapshot, plan)
+        return _late(definition, snapshot, plan, guard)
     if not plan.batch:
         return Commit(key=snapshot.key, early=plan.early, stale=plan.stale, leftover=plan.leftover)
     if definition.exclusive:
@@ -56,7 +68,7 @@ def advance(definition: SagaDefinition, snapshot: Snapshot, envelopes: Sequence[
     failures: list[Failure] = []
     while batch:
         try:
-            commit = _Run(definition, snapshot, plan.life, plan.begins).commit(batch)
+            commit = _Run(definition, snapshot, plan.life, plan.begins, guard).commit(batch)
         except _MessageError as failed:
             batch.remove(failed.incoming)
             failures.append(Failure(failed.incoming, failed.error))
@@ -128,13 +140,18 @@ class _Effects:
     def half(self, state: bytes | None) -> Half:
         return Half(state, {k: tuple(v) for k, v in self.outgoing.items()}, self.timers, tuple(self.cancelled))
 
+    def calls_off(self, envelope: Envelope) -> bool:
+        """Return whether *envelope* is a timer that an earlier message of the same run has cancelled or replaced."""
+        name = envelope.timer
+        return bool(name) and (name in self.cancelled or self.timers.get(name, envelope.id) != envelope.id)
+
 
 class _Run:
     """One pass of a batch over a fresh copy of the state. Also what `self.send` and its kin of a saga talk to."""
 
-    def __init__(self, definition: SagaDefinition, snapshot: Snapshot, life: int, begins: bool) -> None:
+    def __init__(self, definition: SagaDefinition, snapshot: Snapshot, life: int, begins: bool, guard: Guard) -> None:
         self._definition, self._snapshot = definition, snapshot
-        self._life, self._begins = life, begins
+        self._life, self._begins, self._guard = life, begins, guard
         self._origin = Origin(
             endpoint=definition.endpoint,
             routes=definition.routes,
@@ -142,6 +159,7 @@ class _Run:
             life=life,
             partition_key=snapshot.key.id,
             max_bytes=definition.max_bytes,
+            signing=definition.signing,
         )
         self.now_ms = snapshot.now_ms
         self._asked: list[effects.Effect] = []
@@ -171,14 +189,14 @@ class _Run:
         handled: list[Incoming] = []
         for incoming in batch:
             handled.append(incoming)
-            if incoming.envelope.type != MERGE:
+            if incoming.envelope.type != MERGE and not facts.calls_off(incoming.envelope):
                 self._handle(saga, incoming, facts)
             if self._completed:
                 break
         must_settle = definition.serial or self._completed
         changed = len(versions) > 1 or any(m.envelope.type != MERGE for m in handled)
         facts_state = self._encode(saga) if changed else None
-        decision = self._decide(saga, handled[-1], facts_state) if changed and not self._completed else None
+        decision = self._decide(saga, handled, facts_state) if changed and not self._completed else None
         return Commit(
             key=snapshot.key,
             ids=tuple(m.id for m in handled),
@@ -209,9 +227,9 @@ class _Run:
             if len(versions) == 1:
                 return codec.decode(versions[0].state), versions[0].state
             if self._definition.ancestral:
-                return _fold(self._definition, versions)
+                return _fold(self._definition, versions, self._guard)
             siblings = [codec.decode(version.state) for version in versions]
-            return codec.decode(codec.encode(self._definition.merger(siblings))), None  # type: ignore[misc]
+            return codec.decode(codec.encode(self._guard(None, self._definition.merger, siblings))), None
         except Exception as error:
             raise _MergeError(error) from error
 
@@ -237,7 +255,7 @@ class _Run:
             return
         saga.message = MergeSagaState()
         try:
-            self._call(cause.envelope, getattr(saga, handler.method), saga.message)
+            self._call(None, cause.envelope, getattr(saga, handler.method), saga.message)
             self._collect(into, cause.envelope, "merge")
         except Exception as error:
             raise _MergeError(error) from error
@@ -249,18 +267,18 @@ class _Run:
         try:
             saga.message = incoming.message
             handler = self._definition.handlers[envelope.type]
-            self._call(envelope, getattr(saga, handler.method), saga.message)
+            self._call(incoming, envelope, getattr(saga, handler.method), saga.message)
             self._collect(into, envelope, "")
         except Exception as error:
             raise _MessageError(incoming, error) from error
         finally:
             saga.message = None
 
-    def _call(self, cause: Envelope, method: Callable[..., object], *args: Any) -> None:
+    def _call(self, blamed: Incoming | None, cause: Envelope, method: Callable[..., object], *args: Any) -> None:
         """Run a method of the user's, with *cause* bound to whatever it logs."""
         token = handling.set(Handling(self._origin.saga, cause.id, cause.type, self._origin.endpoint))
         try:
-            answer = method(*args)
+            answer = self._guard(blamed, method, *args)
         finally:
             handling.reset(token)
         if answer is not None and (inspect.isawaitable(answer) or inspect.isgenerator(answer)):
@@ -269,13 +287,13 @@ class _Run:
                 f"saga handlers are plain functions that return nothing"
             )
 
-    def _decide(self, saga: Saga[Any], last: Incoming, facts_state: bytes | None) -> Half | None:
+    def _decide(self, saga: Saga[Any], handled: list[Incoming], facts_state: bytes | None) -> Half | None:
         """Have the saga decide, and return what it decided; None where it changed nothing and asked for nothing."""
         if self._definition.cls.decide is Saga.decide:
             return None
-        asked = _Effects()
+        asked, last = _Effects(), handled[-1]
         try:
-            self._call(last.envelope, saga.decide)
+            self._call(last if len(handled) == 1 else None, last.envelope, saga.decide)
             self._collect(asked, last.envelope, "decision")
         except Exception as error:
             raise _RunError(error) from error
@@ -292,7 +310,7 @@ class _Run:
         if self._life == self._snapshot.life:
             self._recall_starter()
         saga.message = incoming.message
-        self._call(incoming.envelope, saga.on_late, saga.message)
+        self._call(incoming, incoming.envelope, saga.on_late, saga.message)
         if any(isinstance(effect, effects.Defer | effects.Cancel) for effect in self._asked) or self._completed:
             raise HandlerMisuseError("on_late() can send, publish and reply; the saga has ended, so it has no timers")
         self._collect(into, incoming.envelope, "late")
@@ -334,23 +352,23 @@ class _Run:
         return ReplyAddress(starter.replyto, starter.replysaga, starter.replylife) if starter else None
 
 
-def _fold(definition: SagaDefinition, versions: Sequence[StoredVersion]) -> tuple[Any, bytes | None]:
+def _fold(definition: SagaDefinition, versions: Sequence[StoredVersion], guard: Guard) -> tuple[Any, bytes | None]:
     """Fold siblings with a binary merger from the largest context down, each with its own parent's state."""
-    codec, merger = definition.codec, definition.merger
-    assert merger is not None
+    codec = definition.codec
     ordered = sorted(versions, key=lambda v: (-sum(v.context.values()), v.dot.counter, v.dot.actor))
     first, *others = ordered
     merged = codec.decode(first.state)
     for version in others:
         ancestor = codec.decode(version.parent) if version.parent is not None else codec.state_type()
-        merged = codec.decode(codec.encode(merger(merged, codec.decode(version.state), ancestor)))
+        folded = guard(None, definition.merger, merged, codec.decode(version.state), ancestor)
+        merged = codec.decode(codec.encode(folded))
     return merged, first.parent
 
 
 # -- late messages -----------------------------------------------------------------------------------------------
 
 
-def _late(definition: SagaDefinition, snapshot: Snapshot, plan: Plan) -> Commit:
+def _late(definition: SagaDefinition, snapshot: Snapshot, plan: Plan, guard: Guard) -> Commit:
     """Return the commit that records late messages and what `on_late` sends; the state stays as it is."""
     outgoing: dict[str, tuple[Outgoing, ...]] = {}
     handled: list[Incoming] = []
@@ -360,7 +378,7 @@ def _late(definition: SagaDefinition, snapshot: Snapshot, plan: Plan) -> Commit:
     for incoming in plan.late:
         sent = _Effects()
         try:
-            _Run(definition, snapshot, plan.life, begins=False).on_late(incoming, last, sent)
+            _Run(definition, snapshot, plan.life, False, guard).on_late(incoming, last, sent)
         except Exception as error:
             failures.append(Failure(incoming, error))
         else:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -13,22 +12,27 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from attrs import evolve
 
 from sagabus import effects
-from sagabus.connect import choose_urls, embedded_folder, open_store, open_transport, scheme_of
+from sagabus.dead_letters.dead_letters import DeadLetters
 from sagabus.definition import DAY_S, SagaDefinition, definition_of
 from sagabus.documents.documents import Documents
+from sagabus.durability import Durability
 from sagabus.endpoint import Endpoint, EndpointOptions, RetryPolicy
 from sagabus.envelope import MAX_BYTES, MAX_ID_LENGTH
 from sagabus.errors import ConfigurationError, QueueFullError, UnknownEndpointError
+from sagabus.footing import Footing
 from sagabus.leases.lease import Lease
 from sagabus.messages import type_of
 from sagabus.origin import Origin
 from sagabus.outgoing import Outgoing
 from sagabus.saga import Saga
+from sagabus.secrecy.keyring import Keyring
+from sagabus.secrecy.process_keys import process_keys
+from sagabus.secrecy.signing import Signing
 from sagabus.store.protocol import Bookkeeping, Scheduled, Store
 from sagabus.transport import Refusal, Transport
+from sagabus.waiting.waiting import WaitingMessages
 
 if TYPE_CHECKING:
-    from sagabus.store.embedded import EmbeddedServer
     from sagabus.worker import Worker
 
 _FULL_WAIT_S: Final = 10.0
@@ -45,11 +49,21 @@ class Bus:
         namespace: what all keys and queues begin with; buses with different namespaces share nothing.
         dedupe_window: how long a saga remembers a message id.
         retention: how long a completed saga is remembered; never less than the window.
-        claim_s: after how many seconds without a sign of life a worker's messages are given to another.
+        claim_s: after how many seconds without a sign of life a worker's messages are given to another; time-outs of
+            links are shorter.
         max_message_bytes: the size limit of one envelope.
+        keyring: the keys of encrypted fields and signatures; `SAGABUS_KEYS`, else none. All buses of a process must
+            encrypt with the same key.
+        signing: how messages are signed and checked; by default neither.
+        dead_letter_retention: how long dead letters, and what was done with them, are kept.
+        durability: `replicated` has nothing dispatched, acked or returned by `send` before *replicas* of its server's
+            replicas have what was written.
+        replicas: how many; of no meaning where durability is `local`.
 
     Attributes:
         documents: versioned documents that stand alone; `documents.group(name)` has those that change together.
+        dead_letters: the messages that were given up: to find, to send again, to drop.
+        waiting: the messages that wait for their time: to find, to cancel, to send now.
 
     Raises:
         ConfigurationError: the options contradict each other.
@@ -65,6 +79,11 @@ class Bus:
         retention: timedelta | None = None,
         claim_s: float = 30.0,
         max_message_bytes: int = MAX_BYTES,
+        keyring: Keyring | None = None,
+        signing: Signing | None = None,
+        dead_letter_retention: timedelta = timedelta(days=30),
+        durability: Durability = "local",
+        replicas: int = 1,
     ) -> None:
         retention = dedupe_window if retention is None else retention
         if retention < dedupe_window or dedupe_window <= timedelta(0):
@@ -78,23 +97,33 @@ class Bus:
             raise ConfigurationError(
                 f"claim_s ({claim_s:g}) and max_message_bytes ({max_message_bytes}) must be positive"
             )
+        if dead_letter_retention <= timedelta(0):
+            raise ConfigurationError(
+                f"dead_letter_retention ({dead_letter_retention}) must be positive; leave it out for 30 days"
+            )
         self.namespace = namespace
+        self.dead_letter_retention = dead_letter_retention
         self.dedupe_window, self.retention = dedupe_window, retention
         self.claim_s = claim_s
         self.max_message_bytes = max_message_bytes
+        self.keyring = keyring or Keyring.from_environment()
+        self.signing = None if signing is None else signing.with_keys(self.keyring)
         self.endpoints: dict[str, Endpoint] = {}
         self.routes: dict[str, str] = {}
-        self.store_url, self.transport_url = choose_urls(
-            store if store is None or isinstance(store, str) else store.url,
-            transport if transport is None or isinstance(transport, str) else transport.url,
+        self._footing = Footing(
+            store,
+            transport,
+            namespace=namespace,
+            claim_s=claim_s,
+            durability=durability,
+            replicas=replicas,
+            endpoints=self.endpoints,
         )
-        self._store = None if isinstance(store, str) else store
-        self._transport = None if isinstance(transport, str) else transport
-        self._store_is_fit = False
-        self._declared: tuple[Any, ...] = ()
-        self._embedded: dict[str, EmbeddedServer] = {}
-        self._lock = threading.RLock()
+        self.store_url, self.transport_url = self._footing.store_url, self._footing.transport_url
         self.documents = Documents(lambda: self.store.documents)
+        self.dead_letters = DeadLetters(self)
+        self.waiting = WaitingMessages(self)
+        self._brought_keys = None if self.keyring is None else process_keys.bring(self.keyring)
 
     # -- what is on it -------------------------------------------------------------------------------------------
 
@@ -108,7 +137,9 @@ class Bus:
         max_length: int = 1_000_000,
         max_attempts: int = 5,
         retry: RetryPolicy | None = None,
+        retries: Mapping[type, RetryPolicy] | None = None,
         early: RetryPolicy | None = None,
+        handler_timeout_s: float | None = None,
     ) -> Endpoint:
         """Declare an endpoint and the sagas on it; consumers are added with `@endpoint.consumer`.
 
@@ -121,7 +152,10 @@ class Bus:
             max_length: from which length on its queue pushes back on senders.
             max_attempts: how often a message is tried before it is dead-lettered.
             retry: more about retries; overrides *max_attempts*.
+            retries: message class -> how messages of that type are retried, where not as all others.
             early: how messages for sagas that are not there yet are retried.
+            handler_timeout_s: how long one handler may take; a message that takes longer is dead-lettered at once, as
+                `timed-out`. No limit by default.
 
         Raises:
             ConfigurationError: the name is taken, or a saga is on another endpoint.
@@ -140,6 +174,15 @@ class Bus:
         options = EndpointOptions(batch, concurrency, partitions, max_length, retry or RetryPolicy(max_attempts))
         if early is not None:
             options = evolve(options, early=early)
+        if retries:
+            options = evolve(options, retries={type_of(kind).name: policy for kind, policy in retries.items()})
+        if handler_timeout_s is not None:
+            if handler_timeout_s <= 0:
+                raise ConfigurationError(
+                    f"endpoint {name!r}: handler_timeout_s ({handler_timeout_s:g}) must be positive; "
+                    f"leave it out for no limit"
+                )
+            options = evolve(options, handler_timeout_s=handler_timeout_s)
         definitions = tuple(self._bind(definition_of(saga), name) for saga in sagas)
         if len({definition.name for definition in definitions}) < len(definitions):
             raise ConfigurationError(
@@ -163,6 +206,7 @@ class Bus:
             dedupe_window_s=self.dedupe_window.total_seconds(),
             retention_s=self.retention.total_seconds(),
             max_bytes=self.max_message_bytes,
+            signing=self.signing,
         )
 
     def saga(self, name: str) -> SagaDefinition | None:
@@ -213,23 +257,37 @@ class Bus:
             return message_id
         return self._enter([self._outgoing(effects.Send(message, to), _message_id(id), reply_to)])[0]
 
-    def send_many(self, messages: Iterable[Any], to: str | None = None, *, reply_to: str = "") -> list[str]:
+    def send_many(
+        self, messages: Iterable[Any], to: str | None = None, *, ids: Iterable[str] | None = None, reply_to: str = ""
+    ) -> list[str]:
         """Send commands and return their ids; a round trip for every 500. Arguments and errors as `send`.
 
-        What was sent before an error stays sent.
+        What was sent before an error stays sent: with the same *ids*, one each, all of it may be sent again.
+
+        Raises:
+            ConfigurationError: there are more messages than ids, or fewer.
         """
-        outgoing = [self._outgoing(effects.Send(message, to), _message_id(None), reply_to) for message in messages]
-        ids: list[str] = []
+        listed = list(messages)
+        chosen = [_message_id(None) for _ in listed] if ids is None else [_message_id(id_) for id_ in ids]
+        if len(chosen) != len(listed):
+            raise ConfigurationError(
+                f"{len(listed)} messages and {len(chosen)} ids; give one id a message, or leave ids= out"
+            )
+        outgoing = [
+            self._outgoing(effects.Send(message, to), id_, reply_to)
+            for message, id_ in zip(listed, chosen, strict=True)
+        ]
+        sent: list[str] = []
         for first in range(0, len(outgoing), _SEND_BATCH):
-            ids += self._enter(outgoing[first : first + _SEND_BATCH])
-        return ids
+            sent += self._enter(outgoing[first : first + _SEND_BATCH])
+        return sent
 
     def publish(self, message: Any, *, id: str | None = None) -> str:
         """Publish an event to every subscriber of its type and return its id; no subscriber is no error."""
         return self._enter([self._outgoing(effects.Publish(message), _message_id(id), "")])[0]
 
     def _outgoing(self, effect: effects.Effect, id_: str, reply_to: str) -> Outgoing:
-        origin = Origin("", self.routes, max_bytes=self.max_message_bytes)
+        origin = Origin("", self.routes, max_bytes=self.max_message_bytes, signing=self.signing)
         return origin.outgoing(effect, id_, time.time_ns() // 1_000_000, cause=None, reply_to=reply_to)
 
     def _enter(self, outgoing: Sequence[Outgoing]) -> list[str]:
@@ -273,48 +331,12 @@ class Bus:
     @property
     def store(self) -> Store:
         """Return the store, connected and found fit."""
-        with self._lock:
-            if self._store is None:
-                url = self._resolved(self.store_url)
-                embedded = self._embedded.get(self.store_url)
-                self._store = open_store(url, self.namespace, revive=embedded.ensure if embedded else None)
-            if not self._store_is_fit:
-                self._store.open()
-                self._store_is_fit = True
-            return self._store
+        return self._footing.store
 
     @property
     def transport(self) -> Transport:
         """Return the transport, with every endpoint of this bus declared on it."""
-        with self._lock:
-            if self._transport is None:
-                self._transport = open_transport(self._resolved(self.transport_url), self.namespace)
-            self._declare(self._transport)
-            return self._transport
-
-    def _declare(self, transport: Transport) -> None:
-        wanted = tuple((e.name, e.handled_types(), e.options) for e in self.endpoints.values())
-        if wanted == self._declared:
-            return
-        known = (
-            {queue.endpoint for queue in transport.queues()} if not all(topics for _, topics, _ in wanted) else set()
-        )
-        for name, topics, options in wanted:
-            if not topics and name in known:
-                continue  # this process only sends to it; who handles its messages has said what it subscribes to
-            transport.declare(name, subscriptions=topics, partitions=options.partitions, max_length=options.max_length)
-        self._declared = wanted
-
-    def _resolved(self, url: str) -> str:
-        """Return *url*, or where the embedded server that it names is, started if need be."""
-        if scheme_of(url) != "embedded":
-            return url
-        server = self._embedded.get(url)
-        if server is None:
-            from sagabus.store.embedded import EmbeddedServer
-
-            server = self._embedded[url] = EmbeddedServer.open(embedded_folder(url))
-        return server.url
+        return self._footing.transport
 
     def worker(self, endpoints: Sequence[str] | None = None, *, name: str | None = None) -> Worker:
         """Return a worker for *endpoints* (all of them by default) that runs in this process."""
@@ -323,14 +345,9 @@ class Bus:
         return Worker(self, endpoints, name=name)
 
     def close(self) -> None:
-        """Close connections, and let the embedded server go."""
-        with self._lock:
-            for part in (self._transport, self._store):
-                if part is not None:
-                    part.close()
-            for server in self._embedded.values():
-                server.close()
-            self._embedded.clear()
+        """Close connections, and let the embedded server and the keyring go."""
+        process_keys.release(self._brought_keys)
+        self._footing.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,11 @@ import msgspec
 import msgspec.inspect
 
 from sagabus.errors import CodecError, DefinitionError
+from sagabus.hints import resolve_hints
+from sagabus.secrecy.encrypted import Encrypted
+from sagabus.secrecy.keyring import Keyring
+from sagabus.secrecy.process_keys import process_keys
+from sagabus.secrecy.secret_fields import STATE_NATIVES, as_it_is, fitted, open_anywhere, secret_fields
 
 T = TypeVar("T")
 Upcast = Callable[[dict[str, Any], int], dict[str, Any]]
@@ -32,25 +36,60 @@ def encode_body(message: object) -> bytes:
 
 
 class BodyCodec(Generic[T]):
-    """Reads the body of one message type, at any version up to the current one."""
+    """Writes and reads the body of one message type, at any version up to the current one."""
 
     def __init__(self, cls: type[T], name: str, version: int) -> None:
         self._name, self._cls, self._version = name, cls, version
-        self._decoder = msgspec.json.Decoder(cls)
+        self._decoder = msgspec.json.Decoder(cls, dec_hook=as_it_is)
         self._upcast: Upcast | None = getattr(cls, "upcast", None)
+        self._root = f"message {name}"
+        self.secrets = secret_fields(cls, self._root)
+
+    def encode(self, message: T) -> bytes:
+        """Return *message* as JSON, its secrets encrypted. Equal messages give equal bytes.
+
+        Raises:
+            MissingKeyError: there is no key to encrypt with.
+            HandlerMisuseError: what is to be encrypted was given as it is.
+        """
+        if self.secrets is None:
+            return encode_body(message)
+        return encode_body(self.secrets.sealed(message, process_keys.keyring, ()))
+
+    def given(self, data: bytes) -> T:
+        """Return the message of the current version that somebody wrote by hand, with its secrets in the clear.
+
+        A secret that was copied as it was encrypted, from a message of the same type, stays what it is.
+
+        Raises:
+            CodecError: it does not fit the class.
+        """
+        if self.secrets is None:
+            return self.decode(data, self._version)
+        try:
+            plain = self.secrets.given(_plain_json.decode(data), process_keys.keyring)
+            return msgspec.convert(plain, self._cls, dec_hook=as_it_is)
+        except CodecError:
+            raise
+        except Exception as error:  # validators are the user's, and may raise anything
+            raise CodecError(f"{self._name}: {_with_path(error)}") from error
 
     def decode(self, data: bytes | msgspec.Raw, version: int) -> T:
         """Return the message that *data* holds.
 
         Raises:
             CodecError: it does not fit the class (the text has the path, as `$.scores[0].value`), or it was written by
-                a version that this code does not know.
+                a version that this code does not know, or with a key that is not here.
         """
         try:
             if version == self._version:
-                return self._decoder.decode(data)
-            body = _upcast(self._name, _plain_json.decode(data), version, self._version, self._upcast)
-            return msgspec.convert(body, self._cls)
+                if self.secrets is None:
+                    return self._decoder.decode(data)
+                plain = self.secrets.opened(_plain_json.decode(data), process_keys.keyring)
+                return msgspec.convert(plain, self._cls, dec_hook=as_it_is)
+            plain = open_anywhere(_plain_json.decode(data), process_keys.keyring, self._root)
+            body = _upcast(self._name, plain, version, self._version, self._upcast)
+            return msgspec.convert(body, self._cls, dec_hook=fitted)
         except CodecError:
             raise
         except Exception as error:  # validators and upcasts are the user's, and may raise anything
@@ -60,34 +99,59 @@ class BodyCodec(Generic[T]):
 class StateCodec(Generic[T]):
     """Writes and reads the state of one saga class.
 
-    Equal states give equal bytes: mappings and sets are written sorted.
+    Equal states give equal bytes: mappings and sets are written sorted, and secrets are encrypted alike.
+
+    Args:
+        root: what its secrets are bound to; the class, unless it is said.
+        keys: returns the keys for them; those of the process by default.
     """
 
-    def __init__(self, cls: type[T], version: int) -> None:
+    def __init__(
+        self,
+        cls: type[T],
+        version: int,
+        root: str = "",
+        keys: Callable[[], Keyring | None] = lambda: process_keys.keyring,
+    ) -> None:
         self.state_type, self._version = cls, version
-        self._decoder = msgspec.msgpack.Decoder(tuple[int, cls])  # type: ignore[valid-type]
+        self._decoder = msgspec.msgpack.Decoder(tuple[int, cls], dec_hook=as_it_is)  # type: ignore[valid-type]
         self._upcast: Upcast | None = getattr(cls, "upcast", None)
         self._prefix = msgspec.msgpack.encode(version)
+        self._root = root or f"state {cls.__qualname__}"
+        self._keys = keys
+        self.secrets = secret_fields(cls, self._root)
 
     def encode(self, state: T) -> bytes:
-        """Return *state* as MessagePack, with the version of its class."""
-        return _state_encoder.encode((self._version, state))
+        """Return *state* as MessagePack, with the version of its class, its secrets encrypted.
+
+        Raises:
+            MissingKeyError: there is no key to encrypt with.
+            HandlerMisuseError: what is to be encrypted was given as it is.
+        """
+        if self.secrets is None:
+            return _state_encoder.encode((self._version, state))
+        plain = self.secrets.sealed(state, self._keys(), STATE_NATIVES)
+        return _state_encoder.encode((self._version, plain))
 
     def decode(self, data: bytes) -> T:
         """Return the state that *data* holds, brought up to the current version.
 
         Raises:
-            CodecError: it does not fit the class, or a newer version of the class wrote it.
+            CodecError: it does not fit the class, or a newer version of the class wrote it, or it was encrypted with a
+                key that is not here.
         """
         try:
-            if data[1:2] == self._prefix:
+            if self.secrets is None and data[1:2] == self._prefix:
                 return typing.cast(T, self._decoder.decode(data)[1])
             version, raw = _plain_state.decode(data)
             if version == self._version:
-                return typing.cast(T, self._decoder.decode(data)[1])
-            name = self.state_type.__qualname__
-            body = _upcast(name, msgspec.msgpack.decode(raw), version, self._version, self._upcast)
-            return msgspec.convert(body, self.state_type)
+                if self.secrets is None:
+                    return typing.cast(T, self._decoder.decode(data)[1])
+                plain = self.secrets.opened(msgspec.msgpack.decode(raw), self._keys())
+                return msgspec.convert(plain, self.state_type, dec_hook=as_it_is)
+            plain = open_anywhere(msgspec.msgpack.decode(raw), self._keys(), self._root)
+            body = _upcast(self.state_type.__qualname__, plain, version, self._version, self._upcast)
+            return msgspec.convert(body, self.state_type, dec_hook=fitted)
         except CodecError:
             raise
         except Exception as error:  # validators and upcasts are the user's, and may raise anything
@@ -95,8 +159,25 @@ class StateCodec(Generic[T]):
 
 
 def plain_state(data: bytes) -> Any:
-    """Return stored state as plain data, for people; needs no class."""
-    return msgspec.msgpack.decode(_plain_state.decode(data)[1])
+    """Return stored state as plain data, for people; needs no class.
+
+    Raises:
+        CodecError: it is no state.
+    """
+    try:
+        return msgspec.msgpack.decode(_plain_state.decode(data)[1])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CodecError(f"a stored state cannot be read: {error}") from error
+
+
+def shown_state(data: bytes) -> Any:
+    """Return stored state as plain data that JSON can hold; where it is damaged, an object that says how."""
+    try:
+        plain = plain_state(data)
+        msgspec.json.encode(plain)
+    except (CodecError, TypeError, ValueError, IndexError, RecursionError) as error:
+        return {"unreadable": f"{type(error).__name__}: {error}"}
+    return plain
 
 
 def _upcast(name: str, body: Any, version: int, current: int, upcast: Upcast | None) -> dict[str, Any]:
@@ -199,30 +280,6 @@ def _is_text(hint: Any) -> bool:
     return hint is Any or (isinstance(hint, type) and issubclass(hint, str))
 
 
-def resolve_hints(cls: type, local_names: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the annotations of *cls*, resolved, and leave them resolved on it and on the attrs classes it holds.
-
-    msgspec evaluates annotations itself but sees module names only; this also knows the names where the class was
-    defined. A name that nothing defines stays text, for the codec to complain of.
-    """
-    names = {cls.__name__: cls, **(local_names or {})}
-    for base in reversed(cls.__mro__):
-        own = base.__dict__.get("__annotations__", {})  # noqa: RUF063 - to be changed in place
-        for field_name, hint in own.items():
-            if isinstance(hint, str):
-                own[field_name] = _resolve(hint, base, names)
-    return {name: hint for base in reversed(cls.__mro__) for name, hint in inspect.get_annotations(base).items()}
-
-
-def _resolve(hint: str, cls: type, names: Mapping[str, Any]) -> Any:
-    scope = type("scope", (), {"__annotations__": {"it": hint}})  # only a class may have a ClassVar
-    module = sys.modules.get(cls.__module__)
-    try:
-        return typing.get_type_hints(scope, vars(module) if module else {}, dict(names), include_extras=True)["it"]
-    except NameError:
-        return hint
-
-
 def check_codable(make: Callable[[], object], cls: type, subject: str) -> None:
     """Refuse a class for which no codec can be built, or that holds a type which none knows how to write.
 
@@ -237,13 +294,16 @@ def check_codable(make: Callable[[], object], cls: type, subject: str) -> None:
         make()
     except (TypeError, NameError) as error:
         raise DefinitionError(subject, f"its fields cannot be encoded ({error})", mend) from error
-    for foreign in _foreign_types(msgspec.inspect.type_info(cls), set()):
+    secrets = secret_fields(cls, "")
+    infos = msgspec.inspect.multi_type_info((cls, *(secrets.hints if secrets is not None else ())))
+    seen: set[int] = set()
+    for foreign in (found for info in infos for found in _foreign_types(info, seen)):
         raise DefinitionError(subject, f"it holds a {foreign.__qualname__}, which cannot be encoded", mend)
 
 
 def _foreign_types(info: Any, seen: set[int]) -> Iterator[type]:
     """Yield the types in *info*, as msgspec describes a class, that msgspec does not know."""
-    if isinstance(info, msgspec.inspect.CustomType):
+    if isinstance(info, msgspec.inspect.CustomType) and info.cls is not Encrypted:
         yield info.cls
     if id(info) in seen:
         return

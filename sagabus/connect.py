@@ -20,7 +20,7 @@ GROUP: Final = "sagabus.transports"
 EMBEDDED_FOLDER: Final = ".sagabus"
 _REDIS_SCHEMES: Final = frozenset(
     {"redis", "rediss", "unix", "valkey", "valkeys"}
-    | {f"{base}+cluster" for base in ("redis", "rediss", "valkey", "valkeys")}
+    | {f"{base}+{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("cluster", "sentinel")}
 )
 
 
@@ -32,7 +32,9 @@ def scheme_of(url: str) -> str:
     """
     scheme, colon, _ = url.partition(":")
     if not colon or not scheme:
-        raise ConfigurationError(f"{url!r} is no URL; write one as redis://localhost:6379 or embedded:")
+        # What has an @ may have a password before it, wherever that begins.
+        shown = f"...@{url.rpartition('@')[2]}" if "@" in url else url
+        raise ConfigurationError(f"{shown!r} is no URL; write one as redis://localhost:6379 or embedded:")
     return scheme.lower()
 
 
@@ -72,7 +74,8 @@ def open_store(url: str, namespace: str, *, revive: Callable[[], None] | None = 
 
         return RedisStore(url, namespace=namespace, link=Link(url, revive=revive))
     raise ConfigurationError(
-        f"no store for {scheme!r} URLs; sagas are kept in embedded: memory: redis: rediss: unix: valkey: or …+cluster:"
+        f"no store for {scheme!r} URLs; sagas are kept in embedded: memory: redis: rediss: unix: valkey: "
+        f"or …+cluster: and …+sentinel:"
     )
 
 

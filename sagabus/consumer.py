@@ -17,6 +17,7 @@ from sagabus.messages import MessageType, annotated_types, registry
 from sagabus.origin import Origin
 from sagabus.outgoing import Outgoing
 from sagabus.saga import utc
+from sagabus.secrecy.signing import Signing
 
 
 class Context:
@@ -65,9 +66,11 @@ class Context:
         """Publish an event to every endpoint that subscribed to its type; none is no error."""
         self._asked.append(effects.Publish(message))
 
-    def outgoing(self, consumer: str, routes: Mapping[str, str], now_ms: int, max_bytes: int) -> tuple[Outgoing, ...]:
+    def outgoing(
+        self, consumer: str, routes: Mapping[str, str], now_ms: int, max_bytes: int, signing: Signing | None = None
+    ) -> tuple[Outgoing, ...]:
         """Return the messages that the handler asked for; their ids follow from that of the message handled."""
-        origin = Origin(self.endpoint, routes, partition_key=self.envelope.id, max_bytes=max_bytes)
+        origin = Origin(self.endpoint, routes, partition_key=self.envelope.id, max_bytes=max_bytes, signing=signing)
         return tuple(
             origin.outgoing(
                 effect, derive_id(self.endpoint, consumer, self.envelope.id, ordinal), now_ms, cause=self.envelope

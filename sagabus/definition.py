@@ -5,16 +5,20 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 from attrs import evolve, field, frozen
 
-from sagabus.codec import StateCodec, check_codable, check_fields
-from sagabus.envelope import MAX_BYTES, Incoming
+from sagabus.codec import StateCodec
+from sagabus.envelope import MAX_BYTES, Incoming, check_saga_id
 from sagabus.errors import CodecError, DefinitionError
+from sagabus.hints import resolve_hints
 from sagabus.messages import MergeSagaState, MessageType, annotated_types, registry
 from sagabus.saga import HandlerMark, Saga
+from sagabus.secrecy.seating import is_secret
+from sagabus.secrecy.signing import Signing
+from sagabus.state_class import state_codec, state_type_of
 
 DAY_S: Final = 86_400.0
 _OPTIONS: Final = {"key", "merger", "exclusive", "name", "version", "restartable", "sibling_limit", "history"}
@@ -71,6 +75,7 @@ class SagaDefinition:
         endpoint: whose queue its messages come from; set when the saga joins a bus.
         routes: wire name -> endpoint, for sends without `to=`; set when the saga joins a bus.
         max_bytes: the size limit of an outgoing envelope.
+        signing: how outgoing messages are signed; None for not at all.
     """
 
     name: str
@@ -85,13 +90,21 @@ class SagaDefinition:
     endpoint: str = ""
     routes: Mapping[str, str] = field(factory=dict)
     max_bytes: int = MAX_BYTES
+    signing: Signing | None = None
 
     def bound(
-        self, endpoint: str, routes: Mapping[str, str], *, dedupe_window_s: float, retention_s: float, max_bytes: int
+        self,
+        endpoint: str,
+        routes: Mapping[str, str],
+        *,
+        dedupe_window_s: float,
+        retention_s: float,
+        max_bytes: int,
+        signing: Signing | None = None,
     ) -> SagaDefinition:
         """Return this definition as one bus runs it."""
         limits = evolve(self.limits, dedupe_window_s=dedupe_window_s, retention_s=retention_s)
-        return evolve(self, endpoint=endpoint, routes=routes, limits=limits, max_bytes=max_bytes)
+        return evolve(self, endpoint=endpoint, routes=routes, limits=limits, max_bytes=max_bytes, signing=signing)
 
     @property
     def serial(self) -> bool:
@@ -114,7 +127,7 @@ class SagaDefinition:
                 raise CodecError(
                     f"{incoming.envelope.type}: the key field {handler.key!r} is null - at `$.{handler.key}`"
                 )
-            return str(value)
+            return check_saga_id(str(value), f"{incoming.envelope.type}: the key field {handler.key!r}")
         return incoming.id if handler.starts else None
 
 
@@ -151,14 +164,14 @@ def define_saga(cls: type[Saga[Any]], options: Mapping[str, Any], names: Mapping
         )
     for hook in ("decide", "on_late"):
         _refuse_async(getattr(cls, hook), f"{subject}.{hook}")
-    state_type = _state_type(cls, subject)
-    codec = _state_codec(state_type, options.get("version", 1), subject, names)
+    state_type = state_type_of(cls, subject)
+    name = options.get("name") or cls.__name__
+    codec = state_codec(state_type, options.get("version", 1), name, subject, names)
     limit, history = options.get("sibling_limit", 25), options.get("history", 64)
     if limit < 2 or history < 1:
         raise DefinitionError(
             subject, "sibling_limit is at least 2 and history at least 1", "Raise it, or leave it out"
         )
-    name = options.get("name") or cls.__name__
     if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
         raise DefinitionError(
             subject, f"name {name!r} has other characters than letters, digits and . _ -", "Choose another name="
@@ -234,7 +247,13 @@ def _key_field(kind: MessageType, mark: HandlerMark, key: str | None, where: str
         return None
     wanted = mark.key or key
     fields = {a.name for a in attrs.fields(kind.cls)}
-    if wanted in fields:
+    if wanted is not None and wanted in fields:
+        if is_secret(resolve_hints(kind.cls)[wanted]):
+            raise DefinitionError(
+                where,
+                f"the key field {wanted!r} of {kind.name} is Encrypted, and keys of sagas can be read by all",
+                "Key the saga by something that is no secret, such as a keyed hash that the sender makes of it",
+            )
         return wanted
     if mark.key is not None or (mark.starts and key is not None):
         decorator = "starts" if mark.starts else "handles"
@@ -252,69 +271,6 @@ def _refuse_async(function: Any, where: str) -> None:
             "is async; saga handlers decide and do no I/O",
             "Make it a plain def, and do the I/O in a consumer that replies",
         )
-
-
-def _state_type(cls: type, subject: str) -> type:
-    argument = _state_argument(cls, {})
-    if not isinstance(argument, type):
-        raise DefinitionError(subject, "its state class is not given", _state_mend(cls))
-    return argument
-
-
-def _state_argument(cls: type, given: Mapping[Any, Any]) -> Any:
-    """Return what stands for Saga's own type variable in *cls*; None or a type variable where nothing does.
-
-    Args:
-        given: type variable of *cls* -> what its subclass put in its place.
-    """
-    found = None
-    for base in vars(cls).get("__orig_bases__", cls.__bases__):
-        origin = typing.get_origin(base) or base
-        if not (isinstance(origin, type) and issubclass(origin, Saga)):
-            continue
-        arguments = [given.get(a, a) if isinstance(a, TypeVar) else a for a in typing.get_args(base)]
-        if origin is Saga:
-            found = arguments[0] if arguments else None
-        else:
-            # A base that is named without arguments leaves its type variables open.
-            found = _state_argument(origin, dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False)))
-        if isinstance(found, type):
-            break
-    return found
-
-
-def _state_mend(cls: type) -> str:
-    base = next(base for base in cls.__bases__ if issubclass(base, Saga))
-    open_ = _state_argument(base, {})
-    if base is Saga or not isinstance(open_, TypeVar):
-        return f"Write class {cls.__name__}(Saga[YourState])"
-    wanted = ", ".join("YourState" if p is open_ else p.__name__ for p in getattr(base, "__parameters__", ()))
-    return f"Write class {cls.__name__}({base.__name__}[{wanted}])"
-
-
-def _state_codec(state_type: type, version: int, subject: str, names: Mapping[str, Any]) -> StateCodec[Any]:
-    where = f"{subject}, state {state_type.__qualname__}"
-    if not attrs.has(state_type):
-        raise DefinitionError(where, "is no attrs class", "Decorate it with @define")
-    required = [a.name for a in attrs.fields(state_type) if a.init and a.default is attrs.NOTHING]
-    if required:
-        raise DefinitionError(
-            where,
-            f"cannot be made without arguments ({', '.join(required)} have no default)",
-            "Give every field a default",
-        )
-    check_fields(state_type, where, names)
-    codecs: list[StateCodec[Any]] = []
-    check_codable(lambda: codecs.append(StateCodec(state_type, version)), state_type, where)
-    try:
-        codecs[0].decode(codecs[0].encode(state_type()))
-    except Exception as error:
-        raise DefinitionError(
-            where,
-            f"its defaults cannot be stored and read again ({error})",
-            "Give every field a default that its annotation and its validator allow",
-        ) from error
-    return codecs[0]
 
 
 def takes_ancestor(merger: Any, state_type: type, subject: str, names: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from attrs import field, frozen
@@ -20,19 +20,39 @@ F = TypeVar("F", bound=Callable[..., Any])
 class RetryPolicy:
     """How a message that cannot be handled is tried again.
 
+    What cannot be decoded, is refused by a validator of its class, or is handled by nobody is never tried again.
+
     Attributes:
         max_attempts: how often handling is begun before the message is dead-lettered.
-        first_delay_s: the delay before the second attempt; each later one is twice as long.
+        first_delay_s: the delay before the first retry that waits; each later one is twice as long.
         max_delay_s: the longest delay, before jitter.
+        immediate: how many of the retries, the first ones, come at once.
+        never: errors for which there is no retry, their subclasses too.
+
+    Raises:
+        ConfigurationError: a number is out of its range, or *never* holds something else than exception classes.
     """
 
     max_attempts: int = 5
     first_delay_s: float = 0.5
     max_delay_s: float = 60.0
+    immediate: int = 0
+    never: tuple[type[BaseException], ...] = field(default=(), converter=tuple)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_attempts < 1 or min(self.first_delay_s, self.max_delay_s, self.immediate) < 0:
+            raise ConfigurationError(
+                f"{self}: max_attempts is at least 1, immediate and the delays are not negative; mend the RetryPolicy"
+            )
+        given: tuple[object, ...] = self.never
+        for kind in given:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise ConfigurationError(f"RetryPolicy: never holds {kind!r}, which is no class of exceptions")
 
     def delay_s(self, attempt: int) -> float:
         """Return how long to wait after attempt number *attempt* (from 1) has failed, before jitter."""
-        return float(min(self.first_delay_s * 2.0 ** min(attempt - 1, 32), self.max_delay_s))
+        waits = attempt - self.immediate
+        return float(min(self.first_delay_s * 2.0 ** min(waits - 1, 32), self.max_delay_s)) if waits > 0 else 0.0
 
 
 @frozen
@@ -46,6 +66,8 @@ class EndpointOptions:
         max_length: from which length on its queue pushes back.
         retry: how failing messages are tried again.
         early: how messages for a saga that is not there yet are tried again.
+        retries: wire name -> how failing messages of that type are tried again, where not as *retry* says.
+        handler_timeout_s: how long one handler may take before its message is dead-lettered; None for no limit.
     """
 
     batch: int = 64
@@ -54,6 +76,12 @@ class EndpointOptions:
     max_length: int = 1_000_000
     retry: RetryPolicy = field(factory=RetryPolicy)
     early: RetryPolicy = field(factory=lambda: RetryPolicy(max_attempts=8, first_delay_s=0.05, max_delay_s=5.0))
+    retries: Mapping[str, RetryPolicy] = field(factory=dict)
+    handler_timeout_s: float | None = None
+
+    def retry_of(self, type_name: str) -> RetryPolicy:
+        """Return how failing messages of a type are tried again."""
+        return self.retries.get(type_name, self.retry)
 
 
 class Endpoint:

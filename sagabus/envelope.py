@@ -7,21 +7,27 @@ below.
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
 import msgspec
 
-from sagabus.codec import encode_body
+from sagabus.codec import MAX_DEPTH
 from sagabus.errors import CodecError, ConfigurationError, HandlerMisuseError
 from sagabus.messages import MessageType, registry, type_of
+from sagabus.wire_json import check
 
 MAX_BYTES: Final = 1_048_576
 """The size limit of one envelope, unless the bus says another."""
 MAX_ID_LENGTH: Final = 200
+"""The most characters of an id, and of every other name that may become part of a key."""
+MAX_SOURCE_LENGTH: Final = 1000
+_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """A number that scripts, MessagePack and other languages' JSON all keep as it is."""
+Attempt = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 
 class SagaKey(NamedTuple):
@@ -72,6 +78,10 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         timer: the name of the timer that this is.
         attempt: how often handling it was begun, this time included; 1 the first time.
         traceparent: W3C trace context.
+        signaturekey: the id of the key that signed it; empty where nobody has.
+        signature: over all of it but itself and `attempt`, base64url.
+        datacontenttype: JSON, where a foreign sender says what the body is.
+        data_base64: nothing: bodies are no bytes.
     """
 
     specversion: Literal["1.0"]
@@ -89,8 +99,12 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     saga: str = ""
     sagalife: Count = 0
     timer: str = ""
-    attempt: Count = 1
+    attempt: Attempt = 1
     traceparent: str = ""
+    signaturekey: str = ""
+    signature: str = ""
+    datacontenttype: str = ""
+    data_base64: None = None
 
     def with_attempt(self, attempt: int) -> Envelope:
         """Return this envelope as it is sent for another try."""
@@ -120,6 +134,8 @@ def encode(envelope: Envelope, max_bytes: int = MAX_BYTES) -> bytes:
 def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
     """Return the envelope that *data* holds; its body stays undecoded.
 
+    This is for what we have written ourselves; `admit` is for what comes from anywhere.
+
     Raises:
         CodecError: it is no CloudEvents 1.0 JSON object, or too large.
     """
@@ -134,23 +150,87 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
     return envelope
 
 
+def admit(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
+    """Return the envelope that came off the wire as *data*; its body stays undecoded.
+
+    Attributes that are not known here are passed over, as CloudEvents asks of receivers, and do not survive a retry.
+
+    Raises:
+        CodecError: it is no CloudEvents 1.0 JSON object, too large, nested too deep, or JSON that readers could take
+            for different things; or an attribute could be no part of a key, or has control characters.
+    """
+    if len(data) > max_bytes:
+        raise CodecError(f"an envelope of {len(data)} bytes is over the limit of {max_bytes}", "too-large")
+    check(data, MAX_DEPTH + 1)
+    envelope = decode(data, max_bytes)
+    check_attributes(envelope)
+    kind = envelope.datacontenttype.partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise CodecError(f"a body of {kind[:50]!r} is not JSON; send application/json")
+    return envelope
+
+
+def check_attributes(envelope: Envelope) -> None:
+    """Refuse an envelope whose attributes could be no parts of keys, or could forge a line where they are shown.
+
+    Raises:
+        CodecError: one is too long, or has a character that CloudEvents forbids in attributes.
+    """
+    e = envelope
+    sagas = (*e.saga.partition("/"), *e.replysaga.partition("/"))
+    names = (e.id, e.type, e.replyto, e.timer, e.correlationid, e.causationid, e.time, e.traceparent, *sagas)
+    long_names = (e.source, e.signaturekey, e.signature)
+    if max(map(len, names)) > MAX_ID_LENGTH or max(map(len, long_names)) > MAX_SOURCE_LENGTH:
+        raise CodecError(
+            f"an attribute is too long: an id, a name or a saga's id has at most {MAX_ID_LENGTH} characters, a source "
+            f"or a signature {MAX_SOURCE_LENGTH}; shorten it, or hash it"
+        )
+    text = "".join((*names, *long_names))
+    if not text.isprintable() and (found := _FORBIDDEN.search(text)):
+        raise CodecError(f"an attribute has the character {found[0]!r}, which CloudEvents forbids there; leave it out")
+
+
+def check_saga_id(saga_id: str, subject: str) -> str:
+    """Return *saga_id*, which has come out of a message's body.
+
+    Args:
+        subject: where it stood, for the error.
+
+    Raises:
+        CodecError: it is too long, or has a character that could stand in no attribute.
+    """
+    if len(saga_id) > MAX_ID_LENGTH:
+        raise CodecError(f"{subject} has {len(saga_id)} characters; the id of a saga has at most {MAX_ID_LENGTH}")
+    if not saga_id.isprintable() and (found := _FORBIDDEN.search(saga_id)):
+        raise CodecError(f"{subject} has the character {found[0]!r}; the id of a saga goes without")
+    return saga_id
+
+
 def wrap(message: object, *, id: str, source: str, now_ms: int, **attributes: Any) -> Envelope:
-    """Return *message* in an envelope; *attributes* are further fields of `Envelope`."""
+    """Return *message* in an envelope; *attributes* are further fields of `Envelope`.
+
+    Raises:
+        CodecError: no receiver would admit it.
+    """
     kind = type_of(message)
     if isinstance(message, type):
         raise HandlerMisuseError(
             f"{message.__qualname__} is a class; send a message of it: {message.__qualname__}(...)"
         )
-    return Envelope(
+    body = kind.codec.encode(message)
+    check(body)
+    envelope = Envelope(
         specversion="1.0",
         id=id,
         source=source,
         type=kind.name,
         time=rfc3339(now_ms),
-        data=msgspec.Raw(encode_body(message)),
+        data=msgspec.Raw(body),
         dataversion=kind.version,
         **attributes,
     )
+    check_attributes(envelope)
+    return envelope
 
 
 def rfc3339(ms: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sagabus.redaction import scrub
+
 
 class SagabusError(Exception):
     """The root of all errors raised by sagabus."""
@@ -56,12 +58,36 @@ class CodecError(SagabusError):
     """Bytes from the wire or the store are not what they should be. Never retried.
 
     Attributes:
-        reason: a short, stable word: `undecodable`, `unknown-type`, `unknown-version`, `too-large`.
+        reason: a short, stable word: `undecodable`, `unknown-type`, `unknown-version`, `too-large`, `too-deep`,
+            `undecryptable`, `missing-key`, `untrusted`.
     """
 
     def __init__(self, text: str, reason: str = "undecodable") -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class MissingKeyError(CodecError):
+    """A value is encrypted with a key that is not here, or there is none to encrypt with.
+
+    Attributes:
+        key_id: which key; empty where there is none at all.
+    """
+
+    def __init__(self, key_id: str, where: str) -> None:
+        missing = f"key {key_id!r} is not here" if key_id else "there is no key here to encrypt with"
+        super().__init__(
+            f"{where}: {missing}; give it to this process, as Bus(keyring=...) or in SAGABUS_KEYS, and try again",
+            "missing-key",
+        )
+        self.key_id = key_id
+
+
+class UntrustedError(CodecError):
+    """A message has no signature, or one that is not its sender's. Its body was not looked at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "untrusted")
 
 
 class RoutingError(SagabusError):
@@ -117,13 +143,31 @@ class UnavailableError(SagabusError):
 
     def __init__(self, url: str, cause: object, *, what: str = "store") -> None:
         super().__init__(
-            f"the {what} at {url} does not answer ({cause}); check that it runs and can be reached from here"
+            f"the {what} at {url} does not answer ({scrub(str(cause))}); "
+            f"check that it runs and can be reached from here"
         )
         self.url = url
 
 
 class StoreUnavailableError(UnavailableError):
     """The store, or the Redis server that holds the queues, did not answer in time."""
+
+
+class NotReplicatedError(UnavailableError):
+    """Too few replicas have confirmed what was written, and nothing of it was released: neither sent on nor acked.
+
+    Attributes:
+        confirmed: how many have.
+        wanted: how many must, as `Bus(replicas=)` says.
+    """
+
+    def __init__(self, url: str, confirmed: int, wanted: int) -> None:
+        SagabusError.__init__(
+            self,
+            f"{confirmed} of {wanted} replicas of {url} have confirmed what was written, and nothing is released "
+            f"before all have; look at INFO replication there, and start or reconnect the replicas",
+        )
+        self.url, self.confirmed, self.wanted = url, confirmed, wanted
 
 
 class BrokerUnavailableError(UnavailableError):
@@ -133,12 +177,37 @@ class BrokerUnavailableError(UnavailableError):
         super().__init__(url, cause, what="broker")
 
 
+class AccessRefusedError(ConfigurationError):
+    """A server refuses who connects or what is asked of it, until somebody mends a password, a right or a certificate.
+
+    Attributes:
+        url: the server, without credentials.
+        right: the one that is missing, as an ACL writes it (`+info`); empty where it is not about one.
+    """
+
+    def __init__(self, url: str, problem: str, mend: str, *, right: str = "", what: str = "server") -> None:
+        super().__init__(f"the {what}{f' at {url}' if url else ''} refuses: {scrub(problem)}. {mend}")
+        self.url, self.right = url, right
+
+
+class UntrustedServerError(ConfigurationError):
+    """Who answers cannot prove to be the server that a URL means; nothing was sent to it.
+
+    Attributes:
+        url: the server, without credentials.
+    """
+
+    def __init__(self, url: str, problem: str, mend: str, *, what: str = "server") -> None:
+        super().__init__(f"the {what} at {url} is not to be trusted: {problem}. {mend}")
+        self.url = url
+
+
 class StoreRefusedError(SagabusError):
     """A server answered, but is not fit to hold sagas (too old, or evicts keys), or refused a command."""
 
 
 class StoreFullError(StoreRefusedError):
-    """The server is out of memory and refused a write whole; the work is tried again when there is room."""
+    """The server is out of memory or disk and refused a write whole; the work is tried again when there is room."""
 
 
 class WorkAbandonedError(SagabusError):
@@ -154,6 +223,43 @@ class WorkAbandonedError(SagabusError):
             f"that is delivered again: start a worker when the server answers"
         )
         self.worker = worker
+
+
+class HandlerTimedOutError(SagabusError):
+    """A handler took longer than its endpoint lets it; its message is dead-lettered at once.
+
+    Attributes:
+        handler: its name.
+        timeout_s: how long it may take.
+        reason: the reason of the dead letter, `timed-out`.
+    """
+
+    reason = "timed-out"
+
+    def __init__(self, handler: str, timeout_s: float) -> None:
+        super().__init__(
+            f"{handler} was still at work after {timeout_s:g} s; see in the traceback where, mend it or raise "
+            f"handler_timeout_s of its endpoint, and replay the message"
+        )
+        self.handler, self.timeout_s = handler, timeout_s
+
+
+class HandlerHungError(SagabusError):
+    """Handlers hang in a way that only the end of their process ends, so their worker has ended. Nothing is lost.
+
+    Their messages are dead letters; what else the worker had in hand is delivered again.
+
+    Attributes:
+        worker: its name.
+        handler: the name of one of them.
+    """
+
+    def __init__(self, worker: str, handler: str, text: str) -> None:
+        super().__init__(
+            f"worker {worker} has ended because {handler} {text}; start another one in a new process, as `sagabus "
+            f"worker --processes` does, and mend the handler: give what it waits for a time-out of its own"
+        )
+        self.worker, self.handler = worker, handler
 
 
 class CorruptRecordError(SagabusError):
@@ -329,3 +435,79 @@ class FenceError(LeaseError):
             f"Stop the work that it protects, and take the lease again to go on",
         )
         self.token, self.reason = token, reason
+
+
+class DeadLetterError(SagabusError):
+    """A dead letter cannot be worked with as was asked.
+
+    Attributes:
+        id: its message id, or the beginning of one that was given.
+    """
+
+    def __init__(self, id_: str, text: str) -> None:
+        super().__init__(text)
+        self.id = id_
+
+
+class DeadLetterNotFoundError(DeadLetterError):
+    """There is no dead letter of that id, or no more."""
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(
+            id_,
+            f"no dead letter whose id begins with {id_!r}; it may have been sent again, dropped, or have expired: "
+            f"sagabus dead audit says which, sagabus dead list shows what there is",
+        )
+
+
+class AmbiguousDeadLetterError(DeadLetterError):
+    """More than one dead letter could be meant.
+
+    Attributes:
+        names: some of them, as `endpoint/id`.
+    """
+
+    def __init__(self, id_: str, names: Sequence[str]) -> None:
+        super().__init__(
+            id_, f"{id_!r} could be {', '.join(names)}; give more of the id, or say which endpoint it was given up by"
+        )
+        self.names = tuple(names)
+
+
+class UnreadableDeadLetterError(DeadLetterError):
+    """A dead letter would be given up again at once, for the same reason: it cannot be read."""
+
+    def __init__(self, id_: str, cause: object) -> None:
+        super().__init__(
+            id_,
+            f"{id_} cannot be read ({cause}), so it would come straight back; deploy code that reads it, "
+            f"or give it another body (sagabus dead retry ... --body JSON, or --edit)",
+        )
+
+
+class WaitingMessageNotFoundError(SagabusError):
+    """Nothing of that name waits for its time, or no more.
+
+    Attributes:
+        name: what was given.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"nothing that waits is called {name!r}, or begins with it; it may have been sent already: "
+            f"sagabus timers list shows what there is"
+        )
+        self.name = name
+
+
+class AmbiguousWaitingMessageError(SagabusError):
+    """More than one waiting message could be meant.
+
+    Attributes:
+        name: what was given.
+        names: what some of them are called.
+    """
+
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        super().__init__(f"{name!r} could be {', '.join(names)}; give more of it")
+        self.name, self.names = name, tuple(names)

@@ -12,6 +12,7 @@ from sagabus.envelope import MAX_BYTES, Envelope, encode, wrap
 from sagabus.errors import HandlerMisuseError, NoRouteError
 from sagabus.messages import type_of
 from sagabus.outgoing import Outgoing, OutgoingKind
+from sagabus.secrecy.signing import Signing, signed
 
 
 @frozen
@@ -40,6 +41,7 @@ class Origin:
         life: which life of it.
         partition_key: keeps what this origin sends in one partition.
         max_bytes: the size limit of an envelope.
+        signing: how its messages are signed; None for not at all.
     """
 
     endpoint: str
@@ -48,6 +50,7 @@ class Origin:
     life: int = 0
     partition_key: str = ""
     max_bytes: int = MAX_BYTES
+    signing: Signing | None = None
 
     def outgoing(
         self,
@@ -107,6 +110,7 @@ class Origin:
         envelope = wrap(message, id=id_, source=source, now_ms=now_ms, **header)
         # What its receiver could not read fails here, where whoever made it can see it.
         type_of(message).codec.decode(envelope.data, envelope.dataversion)
+        envelope = signed(self.signing, envelope, to, topic=kind is OutgoingKind.EVENT)
         return Outgoing(kind, to, id_, partition_key or id_, encode(envelope, self.max_bytes), due_ms)
 
 

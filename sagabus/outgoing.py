@@ -12,6 +12,7 @@ from attrs import frozen
 from sagabus.envelope import Envelope, SagaKey, derive_id, encode, rfc3339
 from sagabus.errors import CodecError
 from sagabus.messages import MERGE
+from sagabus.secrecy.signing import Signing, signed
 from sagabus.transport import Parcel, ParcelKind
 
 
@@ -76,7 +77,7 @@ def from_lines(lines: bytes) -> tuple[list[Outgoing], bool]:
         else:
             try:
                 kind, to, id_, partition_key, due_ms, body = _line_decoder.decode(line)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise CodecError(f"a line of an outbox cannot be read: {error}") from error
             messages.append(Outgoing(kind, to, id_, partition_key, bytes(body), due_ms))
     return messages, merge
@@ -87,7 +88,9 @@ def merge_id(key: SagaKey, life: int, last_id: str) -> str:
     return derive_id("merge", key, life, last_id)
 
 
-def posted_merge(key: SagaKey, life: int, last_id: str, endpoint: str, now_ms: int) -> Outgoing:
+def posted_merge(
+    key: SagaKey, life: int, last_id: str, endpoint: str, now_ms: int, signing: Signing | None = None
+) -> Outgoing:
     """Return the MergeSagaState that the store posted with the commit whose last message was *last_id*."""
     id_ = merge_id(key, life, last_id)
     envelope = Envelope(
@@ -101,4 +104,4 @@ def posted_merge(key: SagaKey, life: int, last_id: str, endpoint: str, now_ms: i
         saga=str(key),
         sagalife=life,
     )
-    return Outgoing(OutgoingKind.COMMAND, endpoint, id_, key.id, encode(envelope))
+    return Outgoing(OutgoingKind.COMMAND, endpoint, id_, key.id, encode(signed(signing, envelope, endpoint)))

@@ -9,13 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from attrs import define, field
 
+from sagabus.health.health_file import HealthFile
+from sagabus.health.probes import Probes
+from sagabus.health.vitals import Health, together
 from sagabus.observe.log import get_logger
 
 PARENT_FD: Final = "SAGABUS_PARENT_FD"
@@ -26,15 +31,18 @@ _REASONS: Final = {
     0: "it ended without being told to",
     1: "it failed; its own lines above say why",
     4: "store or broker do not answer",
+    5: "a handler hangs; its own lines above say which",
 }
 _HEALTHY_S: Final = 5.0
 _MAX_BACKOFF_S: Final = 10.0
 _CHECK_S: Final = 0.2
+_LOOK_EVERY_S: Final = 1.0
 
 
 @define
 class _Child:
     name: str
+    file: HealthFile
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     crashes: int = 0
@@ -47,7 +55,7 @@ class _Child:
 
 @define
 class Supervisor:
-    """Runs *processes* workers of an app, each in a process of its own.
+    """Runs *processes* workers of an app, each in a process of its own; replaces those that end, or are stuck.
 
     A worker that is restarted keeps its name, so it gets back at once what its predecessor had not finished. One that
     keeps ending is started later and later, at least every ten seconds: a server that is down may come back at any
@@ -61,6 +69,7 @@ class Supervisor:
         options: further command-line options of `sagabus worker`.
         env: environment variables beyond those of this process.
         name: what the names of the workers begin with; unique by default.
+        probes: where to say how all of them are.
         restarts: how many crashed workers were replaced so far.
         hopeless: whether a worker has ended because what it was asked for cannot be; none is restarted then.
     """
@@ -71,6 +80,7 @@ class Supervisor:
     options: Sequence[str] = ()
     env: Mapping[str, str] = field(factory=dict)
     name: str | None = None
+    probes: Probes = field(factory=Probes)
     restarts: int = field(default=0, init=False)
     hopeless: bool = field(default=False, init=False)
     _children: list[_Child] = field(factory=list, init=False)
@@ -78,13 +88,17 @@ class Supervisor:
     _aborted: bool = field(default=False, init=False)
     _signals: int = field(default=0, init=False)
     _pipe: tuple[int, int] | None = field(default=None, init=False)
+    _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False)
+    _look_at: float = field(default=0.0, init=False)
     _log: Any = field(factory=get_logger, init=False)
 
     def start(self) -> Self:
         """Start the workers and return at once."""
         base = self.name or f"{socket.gethostname()}-{os.getpid()}-{random.getrandbits(16):04x}"
         self._pipe = os.pipe()
-        self._children = [_Child(f"{base}-{slot}") for slot in range(self.processes)]
+        self._folder = tempfile.TemporaryDirectory(prefix="sagabus-")
+        folder = Path(self._folder.name)
+        self._children = [_Child(f"{base}-{slot}", HealthFile(folder / str(slot))) for slot in range(self.processes)]
         for child in self._children:
             self._spawn(child)
         return self
@@ -95,8 +109,14 @@ class Supervisor:
         return [child.process.pid for child in self._children if child.runs and child.process is not None]
 
     def check(self) -> None:
-        """Replace workers that ended by themselves; later and later where one keeps crashing at its start."""
+        """Replace workers that ended by themselves; later and later where one keeps crashing at its start.
+
+        One that is stuck is killed first, and what it had in hand is redelivered.
+        """
         now = time.monotonic()
+        if now >= self._look_at and not self._stopping:
+            self._look_at = now + _LOOK_EVERY_S
+            self._kill_stuck()
         for child in self._children:
             if self._stopping or self.hopeless or child.process is None or child.runs:
                 continue
@@ -105,6 +125,21 @@ class Supervisor:
             elif now >= child.restart_at:
                 self.restarts += 1
                 self._spawn(child)
+
+    def _kill_stuck(self) -> None:
+        for child in self._children:
+            health = child.file.read(self.probes.alive_within_s) if child.runs else None
+            if health is not None and not health.alive:
+                self._log.error("worker-stuck", worker=child.name, reasons=list(health.reasons))
+                assert child.process is not None
+                child.process.kill()
+                child.process.wait()
+
+    def health(self) -> Health:
+        """Return how the workers are, taken together; any thread may ask."""
+        within_s = self.probes.alive_within_s
+        parts = [(child.name, child.file.read(within_s) if child.runs else None) for child in self._children]
+        return together(parts, draining=self._stopping)
 
     def _ended(self, child: _Child, code: int, now: float) -> None:
         if code == HOPELESS:
@@ -137,11 +172,12 @@ class Supervisor:
             signal.signal(number, handler)
         try:
             self.start()
-            while not (self._signals or self.hopeless):
-                if select.select([wake_read], [], [], _CHECK_S)[0]:
-                    os.read(wake_read, 4096)
-                self.check()
-            code = self.stop()
+            with self.probes.answered(self.health, self._log):
+                while not (self._signals or self.hopeless):
+                    if select.select([wake_read], [], [], _CHECK_S)[0]:
+                        os.read(wake_read, 4096)
+                    self.check()
+                code = self.stop()
             return HOPELESS if self.hopeless else code
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -175,6 +211,8 @@ class Supervisor:
                 child.process.kill()
                 codes.append(child.process.wait())
         self._close_pipe()
+        if self._folder is not None:
+            self._folder.cleanup()
         # One that SIGTERM itself has ended had not begun to work.
         well = not self._aborted and all(code in (0, -signal.SIGTERM) for code in codes)
         return 0 if well else 1
@@ -202,6 +240,8 @@ class Supervisor:
     def _spawn(self, child: _Child) -> None:
         assert self._pipe is not None
         command = [sys.executable, "-m", "sagabus", "worker", self.app, "--name", child.name, *self.options]
+        child.file.remove()
+        command += ["--health-file", str(child.file.path), "--alive-within", str(self.probes.alive_within_s)]
         if self.endpoints is not None:
             command += ["--endpoints", ",".join(self.endpoints)]
         child.process = subprocess.Popen(

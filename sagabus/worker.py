@@ -6,16 +6,27 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sagabus.bus import Bus
-from sagabus.errors import ConfigurationError, SagabusError, WorkAbandonedError
+from sagabus.endpoint import Endpoint
+from sagabus.errors import ConfigurationError, HandlerHungError, SagabusError, WorkAbandonedError
+from sagabus.health.vitals import Health, judge
 from sagabus.observe.log import get_logger
 from sagabus.runtime.lane import Lane, LaneAbandonedError
 from sagabus.runtime.timers import TimerPump
+from sagabus.runtime.watchdog import HandlerCall
+from sagabus.secrecy.keyring import KEYS_VARIABLE, MAKE_ONE
+from sagabus.secrecy.process_keys import process_keys
 
 _MAX_TURNS: Final = 100_000
+_JOIN_S: Final = 0.2
+_LOOK_S: Final = 0.25
+_TELL_S: Final = 1.0
+_OTHERS_END_S: Final = 3.0
+"""How long the other lanes of a worker have to finish what is in hand where one hangs."""
 
 
 class Worker:
@@ -46,14 +57,34 @@ class Worker:
                 f"endpoint {', '.join(empty)} handles nothing; "
                 f"give it a saga or a consumer, or leave it out with --endpoints"
             )
+        self._check_keys([bus.endpoints[n] for n in names])
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{random.getrandbits(24):06x}"
         self._bus = bus
         self._endpoints = [bus.endpoints[n] for n in names]
         self._stop, self._abort, self._through = threading.Event(), threading.Event(), threading.Event()
         self._failed: list[BaseException] = []
         self._abandoned: list[LaneAbandonedError] = []
+        self._hung: HandlerHungError | None = None
+        self._hung_thread: int | None = None
+        self._leave_at = float("inf")
         self._log = get_logger().bind(worker=self.name)
         self.lanes: list[Lane] = []
+
+    @staticmethod
+    def _check_keys(endpoints: Sequence[Endpoint]) -> None:
+        """Refuse to begin with messages and states that could be neither read nor written, for want of a key."""
+        if process_keys.keyring is not None:
+            return
+        for endpoint in endpoints:
+            codecs: list[tuple[str, Any]] = [(d.name, d.codec) for d in endpoint.sagas]
+            kinds = [h.kind for d in endpoint.sagas for h in d.handlers.values()] + [c.kind for c in endpoint.consumers]
+            codecs += [(kind.name, kind.codec) for kind in kinds]
+            for name, codec in codecs:
+                if codec.secrets is not None:
+                    raise ConfigurationError(
+                        f"{name} on endpoint {endpoint.name} has encrypted fields, and there is no key here; give "
+                        f"Bus(keyring=Keyring(...)), or set {KEYS_VARIABLE}: {MAKE_ONE}"
+                    )
 
     # -- threads -------------------------------------------------------------------------------------------------
 
@@ -61,27 +92,59 @@ class Worker:
         """Work until `stop` is called, then finish what is in hand.
 
         Raises:
-            SagabusError: a server could not be used at the start.
+            SagabusError: a server could not be used at the start, or refused at any time what waiting does not mend.
+            HandlerHungError: handlers hang in a way that only the end of the process ends. The thread of one that hangs
+                in a saga stays behind.
             WorkAbandonedError: it was stopped while a server did not answer; what it held is redelivered.
             RuntimeError: one of its threads died; what it held is redelivered.
         """
         self._open(inline=False)
-        pump = TimerPump(self._bus, log=self._log)
+        pump = TimerPump(self._bus, log=self._log, worker=self.name)
         jobs: list[tuple[str, Callable[[], None]]] = [(f"lane-{lane.endpoint.name}", lane.run) for lane in self.lanes]
-        jobs += [("timers", lambda: pump.run(self._stop)), ("signs-of-life", self._signs_of_life)]
-        *threads, helper = [threading.Thread(target=self._guard, args=job, name=job[0]) for job in jobs]
-        for thread in (*threads, helper):
+        jobs += [("timers", lambda: pump.run(self._stop))]
+        helping: list[tuple[str, Callable[[], None]]] = [("signs-of-life", self._signs_of_life)]
+        if any(lane.watch.timeout_s is not None for lane in self.lanes):
+            helping.append(("watchdog", self._watch))
+        # A lane may hang in a handler for good, and nothing at the end of the process is to wait for it.
+        threads = [threading.Thread(target=self._guard, args=job, name=job[0], daemon=True) for job in jobs]
+        helpers = [threading.Thread(target=self._guard, args=job, name=job[0]) for job in helping]
+        for thread in (*threads, *helpers):
             thread.start()
         self._log.info("working", endpoints=[lane.endpoint.name for lane in self.lanes])
         for thread in threads:
-            thread.join()
+            self._join(thread)
         self._through.set()
-        helper.join()
+        for thread in helpers:
+            thread.join()
         self._log.info("stopped")
+        if self._hung is not None:
+            raise self._hung
+        for lane in self.lanes:
+            if lane.worn_by:
+                raise HandlerHungError(self.name, lane.worn_by, "and others were left behind, too many of them")
         if self._failed:
+            if isinstance(self._failed[0], ConfigurationError):
+                # Said for users, and with an exit code of its own: starting again would not help.
+                raise self._failed[0]
             raise RuntimeError(f"worker {self.name} stopped because one of its threads failed") from self._failed[0]
         if self._abandoned:
             raise WorkAbandonedError(self.name, self._abandoned[0]) from self._abandoned[0]
+
+    def _join(self, thread: threading.Thread) -> None:
+        """Wait until *thread* ends, or hangs, or until another hangs and this one had time to end."""
+        while thread.is_alive() and thread.ident != self._hung_thread and time.monotonic() < self._leave_at:
+            thread.join(_JOIN_S)
+
+    def health(self, alive_within_s: float) -> Health:
+        """Return how this worker is; any thread may ask.
+
+        Args:
+            alive_within_s: how long a lane may stand still before it counts as stuck, s.
+        """
+        now = time.monotonic()
+        return judge(
+            [lane.vitals(now) for lane in self.lanes], draining=self._stop.is_set(), alive_within_s=alive_within_s
+        )
 
     def stop(self) -> None:
         """Receive nothing more and finish what is in hand; safe to call from a signal handler."""
@@ -114,6 +177,38 @@ class Worker:
                 except SagabusError as error:
                     self._log.warning("no-sign-of-life", endpoint=lane.endpoint.name, error=str(error))
 
+    def _watch(self) -> None:
+        """Look after handlers of sagas; those of consumers are looked after by their lanes."""
+        timeouts_s = [lane.watch.timeout_s for lane in self.lanes if lane.watch.timeout_s is not None]
+        interval_s = min(min(timeouts_s) / 4, _LOOK_S)
+        while not self._through.wait(interval_s):
+            for lane in self.lanes:
+                call = lane.watch.look(time.monotonic())
+                if call is not None and self._hung is None:
+                    self._leave_behind(lane, call)
+
+    def _leave_behind(self, lane: Lane, call: HandlerCall) -> None:
+        """Put the message on record that *call* hangs on, and have the worker end without it."""
+        try:
+            lane.bury_hung(call)
+        except SagabusError as error:
+            # It is delivered again, and hangs again, until the deliveries are too many.
+            self._tell("not-on-record", lane, call, error=str(error))
+        if call.done:
+            return
+        self._hung = HandlerHungError(self.name, call.name, "hangs and cannot be interrupted")
+        self._hung_thread = call.thread
+        self._leave_at = time.monotonic() + _OTHERS_END_S
+        self.abort()
+        self._tell("hung", lane, call, error=str(self._hung))
+
+    def _tell(self, event: str, lane: Lane, call: HandlerCall, **more: Any) -> None:
+        # The handler may hang while it logs, and hold what logging needs.
+        told = {"endpoint": lane.endpoint.name, "handler": call.name, **more}
+        teller = threading.Thread(target=self._log.error, args=(event,), kwargs=told, daemon=True)
+        teller.start()
+        teller.join(_TELL_S)
+
     def _open(self, *, inline: bool, jitter: Callable[[], float] = random.random) -> None:
         self.lanes = [
             Lane(
@@ -141,7 +236,7 @@ class Worker:
         """
         if not self.lanes:
             self._open(inline=True, jitter=lambda: 0.0)
-        pump = TimerPump(self._bus, log=self._log)
+        pump = TimerPump(self._bus, log=self._log, worker=self.name)
         pending: dict[str, Any] = {lane.endpoint.name: [] for lane in self.lanes}
         quiet = 0
         for _ in range(_MAX_TURNS):

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+from attrs import frozen
 
 from sagabus.store.keeper import end_with_parent
 from sagabus.store.server_binary import find_server_binary
@@ -46,10 +47,7 @@ def valkey(**config: str | int) -> Iterator[str]:
 @contextmanager
 def redis7(**config: str | int) -> Iterator[str]:
     """Run the `redis-server` that is on PATH on a unix socket and yield its URL. Settings as in `valkey`."""
-    found = shutil.which("redis-server")
-    if found is None:
-        missing("there is no redis-server on PATH")
-    with _single(Path(found), config) as url:
+    with _single(redis_server(), config) as url:
         yield url
 
 
@@ -78,6 +76,83 @@ def cluster(nodes: int = 3, **config: str | int) -> Iterator[str]:
         yield f"redis+cluster://127.0.0.1:{ports[0]}"
 
 
+@frozen
+class Member:
+    """One server of several: what a test asks it with, and ends it by."""
+
+    port: int
+    client: Any
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def follow(self, other: Member) -> None:
+        """Make it a replica of *other*, and wait until it has caught up."""
+        self.client.execute_command("REPLICAOF", "127.0.0.1", other.port)
+        until(lambda: self.client.info("replication").get("master_link_status") == "up", "a replica's link")
+        until(lambda: other.client.execute_command("WAIT", 1, 1000) > 0, "a replica's confirmation")
+
+    def promote(self) -> None:
+        """Make it a primary, without a word to the one that it followed."""
+        self.client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@contextmanager
+def replicated(replicas: int = 1, *, binary: Path | None = None, **config: str | int) -> Iterator[list[Member]]:
+    """Run a primary and its replicas on loopback ports and yield them, the primary first.
+
+    Settings as in `valkey`, for each of them; *binary* where not the embedded store's server.
+    """
+    with ExitStack() as stack:
+        members = [
+            stack.enter_context(_member(binary or find_server_binary().path, port, config))
+            for port in free_ports(1 + replicas)
+        ]
+        for replica in members[1:]:
+            replica.follow(members[0])
+        yield members
+
+
+@contextmanager
+def sentinel(replicas: int = 1, *, down_after_ms: int = 300) -> Iterator[tuple[str, list[Member]]]:
+    """Run a primary, its replicas and one sentinel; yield the URL that names the sentinel, and the servers.
+
+    The sentinel alone decides on a failover, and calls them `here`.
+    """
+    with replicated(replicas) as members, tempfile.TemporaryDirectory(prefix="sagabus-") as folder:
+        (port,) = free_ports(1)
+        config = Path(folder) / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\n"
+            f"sentinel monitor here 127.0.0.1 {members[0].port} 1\n"
+            f"sentinel down-after-milliseconds here {down_after_ms}\n"
+            f"sentinel failover-timeout here 2000\n"
+        )
+        with (
+            _process(find_server_binary().path, {}, f"redis://127.0.0.1:{port}", (str(config), "--sentinel")),
+            redis.Redis(port=port, socket_timeout=5, decode_responses=True) as client,
+        ):
+            until(lambda: int(client.sentinel_master("here")["num-slaves"]) == replicas, "a sentinel that knows all")
+            yield f"redis+sentinel://127.0.0.1:{port}/here/0", members
+
+
+@contextmanager
+def _member(binary: Path, port: int, config: dict[str, str | int]) -> Iterator[Member]:
+    settings: dict[str, str | int] = {"port": port, "bind": "127.0.0.1", "repl-diskless-sync-delay": 0}
+    with (
+        _process(binary, settings | config, f"redis://127.0.0.1:{port}") as process,
+        redis.Redis(port=port, socket_timeout=5, decode_responses=True) as client,
+    ):
+        yield Member(port, client, process)
+
+
 @contextmanager
 def rabbitmq_url() -> Iterator[str]:
     """Yield the URL of a virtual host made for this test on a RabbitMQ, and delete it afterwards.
@@ -103,6 +178,21 @@ def rabbitmq_url() -> Iterator[str]:
         yield f"{broker.scheme}://{broker.netloc}/{vhost}"
     finally:
         subprocess.run([control, "delete_vhost", vhost], capture_output=True, timeout=60, check=True)
+
+
+def rabbitmqctl(*arguments: str) -> None:
+    """Have the RabbitMQ of `rabbitmq_url` do something that its protocol cannot."""
+    control = shutil.which(os.environ.get("RABBITMQCTL", "rabbitmqctl"))
+    assert control is not None, "rabbitmq_url would not be there without it"
+    subprocess.run([control, *arguments], capture_output=True, timeout=60, check=True)
+
+
+def redis_server() -> Path:
+    """Return the `redis-server` that is on PATH."""
+    found = shutil.which("redis-server")
+    if found is None:
+        missing("there is no redis-server on PATH")
+    return Path(found)
 
 
 def missing(reason: str) -> NoReturn:
@@ -154,13 +244,18 @@ def _single(binary: Path, config: dict[str, str | int]) -> Iterator[str]:
 
 
 @contextmanager
-def _process(binary: Path, config: dict[str, str | int], url: str) -> Iterator[None]:
+def _process(
+    binary: Path, config: dict[str, str | int], url: str, instead: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run one server until the block is left, in a temporary folder; enter the block when it answers PING.
 
     On Linux it also ends with the thread that entered the block, so that a killed test run leaves nothing behind.
+
+    Args:
+        instead: arguments for what takes no settings on its command line.
     """
     settings = BASE_CONFIG | {name.replace("_", "-"): str(value) for name, value in config.items()}
-    arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+    arguments = [*instead] or [part for name, value in settings.items() for part in (f"--{name}", value)]
     with tempfile.TemporaryDirectory(prefix="sagabus-") as folder, (Path(folder) / "log").open("w+b") as log:
         server = subprocess.Popen(
             [binary, *arguments],
@@ -177,7 +272,7 @@ def _process(binary: Path, config: dict[str, str | int], url: str) -> Iterator[N
             if server.returncode is not None:
                 log.seek(0)
                 raise RuntimeError(f"{binary} ended with status {server.returncode}: {log.read().decode()}")
-            yield
+            yield server
         finally:
             server.kill()  # nothing of it is kept, so nothing is worth waiting for
             server.wait()

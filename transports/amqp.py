@@ -21,10 +21,10 @@ from typing import Final
 from attrs import define
 
 from sagabus.errors import ConfigurationError
-from sagabus.link import ServerIdentity, redact
+from sagabus.link import ServerIdentity
 from sagabus.transport import Parcel, ParcelKind, QueueInfo, Refusal
 from transports.amqp_receiver import AmqpReceiver
-from transports.amqp_session import HEARTBEAT_S, AmqpSession, Outgoing
+from transports.amqp_session import HEARTBEAT_S, MAX_NAME_BYTES, AmqpSession, Outgoing
 from transports.amqp_topology import AmqpTopology
 
 _DEPTH_AGE_S: Final = 0.5
@@ -42,7 +42,7 @@ class AmqpTransport:
     """A broker that speaks AMQP 0-9-1 with RabbitMQ's extensions.
 
     Args:
-        url: `amqp: amqps: pyamqp:`, with credentials and virtual host.
+        url: `amqp: amqps: pyamqp:`, with credentials and virtual host; see `amqp_address.py` for TLS and for clusters.
         namespace: what the names of its queues start with.
     """
 
@@ -58,7 +58,7 @@ class AmqpTransport:
 
     @property
     def url(self) -> str:
-        return redact(self._url)
+        return self._session.shown_url
 
     @property
     def server(self) -> ServerIdentity | None:
@@ -121,7 +121,12 @@ class AmqpTransport:
             else Outgoing(self._topology.exchange, parcel.to, parcel.body, parcel.id, False)
             for parcel in parcels
         ]
-        return dict.fromkeys(sorted(session.publish(messages)), Refusal.NO_ENDPOINT)
+        # No queue and no binding can have a longer name, so what names one has nowhere to go.
+        places = [i for i, message in enumerate(messages) if len(message.routing_key.encode()) <= MAX_NAME_BYTES]
+        refused = {i for i, message in enumerate(messages) if message.mandatory}.difference(places)
+        if places:
+            refused.update(places[i] for i in session.publish([messages[i] for i in places]))
+        return dict.fromkeys(sorted(refused), Refusal.NO_ENDPOINT)
 
     def _full(self, parcels: Sequence[Parcel]) -> dict[int, Refusal]:
         """Return the parcels for queues that are full; those to the others are counted as sent."""

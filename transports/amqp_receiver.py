@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import amqp
+
 from sagabus.errors import ConfigurationError
 from sagabus.link import Command
 from sagabus.transport import Delivery, Exchanged, Parcel, Refusal
@@ -59,7 +61,7 @@ class AmqpReceiver:
     def receive(self, limit: int, wait_s: float) -> list[Delivery]:
         """Return up to *limit* deliveries; see `Receiver.receive`."""
         give_up_at = time.monotonic() + wait_s
-        return self.session.run(lambda: self._receive(limit, give_up_at))
+        return self.session.run(lambda: self._receive_or_restore(limit, give_up_at))
 
     def exchange(
         self,
@@ -100,6 +102,15 @@ class AmqpReceiver:
             for number in numbers:
                 self._channel.basic_ack(number)
         self._unacked.difference_update(numbers)
+
+    def _receive_or_restore(self, limit: int, give_up_at: float) -> list[Delivery]:
+        try:
+            return self._receive(limit, give_up_at)
+        except amqp.exceptions.NotFound as error:
+            self.session.drop()
+            self._topology.restore(self._endpoints)
+            # So that all is made anew on a new connection; within the patience of the session.
+            raise ConnectionError(f"{error.reply_text}; it was declared again") from error
 
     def _receive(self, limit: int, give_up_at: float) -> list[Delivery]:
         if self._epoch != self.session.epoch or limit > self._prefetch:
@@ -162,7 +173,10 @@ class AmqpReceiver:
         if not again:
             return False
         lost = self.session.publish(
-            [Outgoing("", self._topology.alone_queue(e), _body(m), m.properties["message_id"], True) for e, m in again]
+            [
+                Outgoing("", self._topology.alone_queue(e), _body(m), m.properties.get("message_id", ""), True)
+                for e, m in again
+            ]
         )
         if lost:
             raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,17 +10,18 @@ from typing import Any, Final, TypeVar
 
 import amqp
 from attrs import frozen
-from kombu.connection import Connection
 
-from sagabus.errors import BrokerUnavailableError, ConfigurationError
-from sagabus.link import redact
+from sagabus.errors import BrokerUnavailableError
+from transports.amqp_address import AmqpAddress
+from transports.amqp_refusal import LOST, amqp_refusal
 
 T = TypeVar("T")
 
 HEARTBEAT_S: Final = 30
+MAX_NAME_BYTES: Final = 255
+"""The longest name, key or id that AMQP can carry."""
 _ANSWER_S: Final = 15.0
 _BACKOFF_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
-_LOST: Final = (OSError, amqp.exceptions.ConnectionError, amqp.exceptions.MessageNacked)
 
 
 @frozen
@@ -41,7 +43,7 @@ class AmqpSession:
     """A connection with a channel for publishes. py-amqp is not thread-safe: whoever uses it holds `lock`.
 
     Args:
-        url: an AMQP URL as kombu takes them.
+        url: an AMQP URL, see `amqp_address.py`; of several brokers the next is tried when one is lost.
         patience_s: for how long a lost connection is made again before `BrokerUnavailableError`.
 
     Attributes:
@@ -52,10 +54,10 @@ class AmqpSession:
     """
 
     def __init__(self, url: str, *, patience_s: float = 10.0) -> None:
-        scheme, _, rest = url.partition(":")
-        # kombu takes a C library for "amqp:" where it is installed, which knows no publisher confirms.
-        self._url = f"pyamqp:{rest}" if scheme == "amqp" else url
-        self._shown_url = redact(url)
+        self._addresses = AmqpAddress.all_of(url)
+        self.shown_url = ";".join(address.shown for address in self._addresses)
+        self._turn = 0
+        self._blocked = ""
         self._patience_s = patience_s
         self.lock = threading.RLock()
         self.epoch = 0
@@ -65,14 +67,15 @@ class AmqpSession:
         self._unconfirmed: set[int] = set()
         self._nacked = False
         self._returned: set[int] = set()
-        self._client()
 
     def run(self, action: Callable[[], T]) -> T:
         """Return what *action* returns, after connecting; run it again where the connection is lost on the way.
 
         Raises:
             BrokerUnavailableError: no connection lasted within the patience of this session.
-            ConfigurationError: the broker refuses the credentials, or what is declared differs from what exists.
+            AccessRefusedError: it refuses the credentials or a right. At once: waiting mends none.
+            UntrustedServerError: its certificate proves nothing. At once, too.
+            ConfigurationError: what is declared differs from what exists, or is gone.
         """
         give_up_at = time.monotonic() + self._patience_s
         tries = 0
@@ -82,21 +85,22 @@ class AmqpSession:
                     if self._connection is None:
                         self._connect()
                     return action()
-                except _LOST as error:
+                except LOST as error:
                     self.drop()
+                    if (refused := amqp_refusal(error, self.shown_url)) is not None:
+                        raise refused from error
                     if time.monotonic() >= give_up_at:
-                        raise BrokerUnavailableError(self._shown_url, error) from error
-                except amqp.exceptions.ChannelError as error:
-                    self.drop()
-                    # A handler that held a delivery for longer than RabbitMQ's consumer_timeout.
-                    if "timed out" not in str(error):
-                        raise ConfigurationError(f"the broker at {self._shown_url} refuses: {error}") from error
-                time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+                        raise BrokerUnavailableError(self.shown_url, self._blocked or error) from error
+                # Not all at once, when a broker that many were connected to is there again.
+                time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.0))
                 tries += 1
 
     def channel(self) -> Any:
         """Return a new channel; within `run`."""
-        return self._connection.channel()
+        channel = self._connection.channel()
+        # Bodies are bytes here, whatever a foreign message says of its own.
+        channel.auto_decode = False
+        return channel
 
     def publish(self, messages: Sequence[Outgoing]) -> set[int]:
         """Publish *messages*, wait until the broker has confirmed all, and return which reached no queue, by index.
@@ -135,7 +139,7 @@ class AmqpSession:
         try:
             while self._connection is not None and self.drain(0.0):
                 pass
-        except _LOST:
+        except LOST:
             self.drop()  # made again by whoever needs it next
         finally:
             self.lock.release()
@@ -154,11 +158,20 @@ class AmqpSession:
             if connection is not None:
                 try:
                     connection.close()
-                except _LOST:
+                except LOST:
                     connection.collect()
 
     def _connect(self) -> None:
-        self._connection = self._client().transport.establish_connection()
+        address = self._addresses[self._turn % len(self._addresses)]
+        self._turn += 1
+        self._blocked = ""
+        options = {
+            "read_timeout": _ANSWER_S,
+            "write_timeout": _ANSWER_S,
+            "on_blocked": self._on_blocked,
+            "on_unblocked": self._on_unblocked,
+        }
+        self._connection = address.client(HEARTBEAT_S, options).transport.establish_connection()
         self.epoch += 1
         self._publishing = self.channel()
         self._publishing.confirm_select()
@@ -167,17 +180,11 @@ class AmqpSession:
         self._publishing.events["basic_nack"].add(self._on_nack)
         self._publishing.events["basic_return"].add(self._on_return)
 
-    def _client(self) -> Any:
-        """Return what connects when it is told to."""
-        options = {"read_timeout": _ANSWER_S, "write_timeout": _ANSWER_S}
-        try:
-            return Connection(  # type: ignore[no-untyped-call]
-                self._url, heartbeat=HEARTBEAT_S, connect_timeout=5, transport_options=options
-            )
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(
-                f"{self._shown_url!r} cannot be used: {error}; write amqp://USER:PASSWORD@HOST:PORT/VHOST"
-            ) from error
+    def _on_blocked(self, _reason: str) -> None:
+        self._blocked = "it takes no messages while it is short of memory or disk"
+
+    def _on_unblocked(self) -> None:
+        self._blocked = ""
 
     def _publish(self, messages: Sequence[Outgoing]) -> set[int]:
         first = self._published + 1
@@ -191,7 +198,7 @@ class AmqpSession:
                     message.body,
                     content_type="application/json",
                     delivery_mode=2,
-                    message_id=message.id[:255],
+                    message_id=message.id.encode()[:MAX_NAME_BYTES].decode(errors="ignore"),
                     correlation_id=str(self._published),
                 ),
                 exchange=message.exchange,

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import asdict, frozen
 
+from sagabus.errors import ConfigurationError
 from transports.amqp_session import AmqpSession, Outgoing
 
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -40,6 +42,7 @@ class AmqpTopology:
         self.exchange = f"{namespace}.events"
         self._lock = threading.RLock()
         self._known: dict[str, AmqpDeclaration] = {}
+        self._declared_here: dict[str, AmqpDeclaration] = {}
         self._known_at: float | None = None
 
     def queue(self, endpoint: str) -> str:
@@ -75,6 +78,22 @@ class AmqpTopology:
 
         with self._lock:
             self._session.run(make)
+            self._declared_here[endpoint] = self._known[endpoint]
+
+    def restore(self, endpoints: Sequence[str]) -> None:
+        """Make the queues of *endpoints* again, as they were declared: somebody has deleted them with what they held.
+
+        Raises:
+            ConfigurationError: nobody knows how one was declared.
+        """
+        with self._lock:
+            known = self.known(max_age_s=0.0)
+            for endpoint in endpoints:
+                if endpoint not in known:
+                    raise ConfigurationError(
+                        f"the queue of {endpoint!r} is gone, and so is how it was declared; start a worker that has it"
+                    )
+                self.declare(endpoint, known[endpoint].max_length, known[endpoint].topics)
 
     def _rewrite(self, change: tuple[str, AmqpDeclaration] | None, *, wait_s: float) -> AmqpDeclaration | None:
         """Read the record, put it back with *change*, and return what it said of that endpoint before.
@@ -97,6 +116,8 @@ class AmqpTopology:
                 break
             else:
                 time.sleep(0.01)
+        for endpoint, declaration in self._declared_here.items():
+            found.setdefault(endpoint, declaration)
         # Waited for in vain it was lost between two steps, or its owner stands still: two records do no harm.
         if last_tag is None and change is None and exists and wait_s == 0:
             channel.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -9,13 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
+from sagabus.errors import SagabusError
 from sagabus.link import Command, Link, Script, as_error
 from sagabus.transport import Delivery, Exchanged, Parcel
 from transports.redis_sender import Sender, Tag
 from transports.redis_topology import GROUP, Topology, TopologyStore, make_groups
 
-_CLAIM: Final = Script.beside("transports", "claim.lua")
-_TIDY: Final = Script.beside("transports", "tidy.lua")
+# What they write is who holds what: without it a message comes again.
+_CLAIM: Final = Script.beside("transports", "claim.lua", lasting=False)
+_TIDY: Final = Script.beside("transports", "tidy.lua", lasting=False)
 _GIVEN_BACK_MS: Final = 86_400_000  # older than any claim time: whoever looks next takes it over
 _FORGET_CONSUMER_MS: Final = 3_600_000
 _TIDY_EVERY_S: Final = 600.0
@@ -26,7 +29,8 @@ class _Look(NamedTuple):
     """A search for deliveries that were left behind.
 
     Attributes:
-        which: "own": those of this consumer's earlier life; "idle": those that nobody has touched for the claim time.
+        which: "own": those of this consumer's earlier life; "lost": those that it was sent in this one and that did not
+            arrive; "idle": those that nobody has touched for the claim time.
         after: stream -> the last id that was looked at.
     """
 
@@ -57,13 +61,14 @@ class StreamsReceiver:
         self._claim_s = claim_s
         self._queue_of: dict[str, str] = {}
         self._streams: deque[str] = deque()
+        # Where to look for what was left behind, before anything new is read.
+        self._looks: deque[_Look] = deque()
         self._learn_streams(topologies.cached)
         self._unacked: set[Tag] = set()
         self._kept: list[Delivery] = []
-        # Where to look for what was left behind, before anything new is read.
-        self._looks: deque[_Look] = deque()
         self._look_for("own")
         self._claim_at = 0.0
+        self._lost_at = math.inf
         self._tidy_at = 0.0
 
     def receive(self, limit: int, wait_s: float) -> list[Delivery]:
@@ -84,6 +89,27 @@ class StreamsReceiver:
 
         Where a reply was lost on the way the whole write is made again: its parcels may be sent twice, with equal ids.
         """
+        losses, whole = self._link.losses, False
+        try:
+            exchanged, error = self._exchange(parcels, done, also, limit, wait_s, force)
+            whole = self._link.losses == losses
+        finally:
+            if not whole:
+                self._look_for_lost()
+        if error is not None:
+            raise error
+        return exchanged
+
+    def _exchange(
+        self,
+        parcels: Sequence[Parcel],
+        done: Sequence[Delivery],
+        also: Sequence[Command],
+        limit: int,
+        wait_s: float,
+        force: bool,
+    ) -> tuple[Exchanged, SagabusError | None]:
+        """Return what was done, or why the write was not made."""
         started_at = time.monotonic()
         asking, block_s = self._ask(limit, wait_s, polls=0) if limit and not self._kept else ([], 0.0)
         refused, replies, error = self._sender.settle(parcels, done, also, asking, force=force, wait_s=block_s)
@@ -91,12 +117,12 @@ class StreamsReceiver:
             # What was read with the write that failed waits for the next call.
             self._kept = (self._hear(asking, replies) or []) if asking else self._kept
             self._unacked.update(delivery.tag for delivery in self._kept)
-            raise error
+            return Exchanged({}, []), error
         if not refused:
             self._unacked.difference_update(delivery.tag for delivery in done)
         if self._kept or not limit:
             deliveries, self._kept = self._kept[:limit], self._kept[limit:]
-            return Exchanged(refused, deliveries)
+            return Exchanged(refused, deliveries), None
         polls = 0
         while True:
             looked = bool(self._looks)
@@ -109,18 +135,19 @@ class StreamsReceiver:
             asking, block_s = self._ask(limit, left_s, polls)
             replies = self._link.try_round(asking, wait_s=block_s)
         self._unacked.update(delivery.tag for delivery in heard)
-        return Exchanged(refused, heard)
+        return Exchanged(refused, heard), None
 
     def hold(self, deliveries: Sequence[Delivery]) -> None:
         """Renew the claim on *deliveries*; any thread may call it. Delivery counts stay as they are."""
-        self._claim_for_me((delivery.tag for delivery in (*deliveries, *self._kept)), 0)
+        # No longer than until the next is due.
+        self._claim_for_me((delivery.tag for delivery in (*deliveries, *self._kept)), 0, self._claim_s / 3)
 
     def close(self) -> None:
         """Give back what was not acked: whoever looks for claims next finds it, a new receiver at once."""
         self._claim_for_me(self._unacked, _GIVEN_BACK_MS)
         self._unacked.clear()
 
-    def _claim_for_me(self, tags: Iterable[Tag], idle_ms: int) -> None:
+    def _claim_for_me(self, tags: Iterable[Tag], idle_ms: int, patience_s: float | None = None) -> None:
         by_stream: dict[str, list[bytes]] = {}
         for tag in tags:
             by_stream.setdefault(tag.stream, []).append(tag.id)
@@ -130,7 +157,7 @@ class StreamsReceiver:
         ]
         if not commands:
             return
-        for command, reply in zip(commands, self._link.try_round(commands), strict=True):
+        for command, reply in zip(commands, self._link.try_round(commands, patience_s=patience_s), strict=True):
             # No group: the stream was deleted, and its deliveries with it.
             if isinstance(reply, redis.ResponseError) and not _is_gone(reply):
                 raise as_error(command, reply)
@@ -145,12 +172,13 @@ class StreamsReceiver:
             self._tidy(now)
             self._look_for("idle")
             self._claim_at = now + self._claim_s / 3
+        if now >= self._lost_at:
+            self._look_for("lost")
+            self._lost_at = math.inf
         if self._looks:
-            look = self._looks[0]
-            idle_ms = max(1, int(self._claim_s * 1000))
-            return [_CLAIM.call(list(look.after), [self._consumer, look.which, idle_ms, *look.after.values()])], 0.0
+            return [self._claim(self._looks[0])], 0.0
         # Nobody tells us when a claim runs out: wake up and look.
-        block_s = min(wait_s, max(self._claim_at - now, 0.001))
+        block_s = min(wait_s, max(min(self._claim_at, self._lost_at) - now, 0.001))
         count = max(1, limit // len(self._streams))
         self._streams.rotate(-1)
         if not self._link.is_cluster:
@@ -161,6 +189,15 @@ class StreamsReceiver:
         *polled, waited = self._streams
         return [*(self._read([s], count, 0.0) for s in polled), self._read([waited], count, block_s)], block_s
 
+    def _claim(self, look: _Look) -> Command:
+        streams = list(look.after)
+        in_hand: list[bytes] = []
+        if look.which == "lost":
+            numbers = {stream: number for number, stream in enumerate(streams, 1)}
+            in_hand = [b"%d %b" % (numbers[tag.stream], tag.id) for tag in self._unacked if tag.stream in numbers]
+        idle_ms = max(1, int(self._claim_s * 1000))
+        return _CLAIM.call(streams, [self._consumer, look.which, idle_ms, *look.after.values(), *in_hand])
+
     def _read(self, streams: Collection[str], count: int, block_s: float) -> Command:
         block = ("BLOCK", max(1, int(block_s * 1000))) if block_s > 0 else ()
         args = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *block, "STREAMS", *streams)
@@ -170,6 +207,13 @@ class StreamsReceiver:
         """Look for what was left behind in all streams at once; slot by slot on a cluster."""
         groups = [[stream] for stream in self._streams] if self._link.is_cluster else [list(self._streams)]
         self._looks.extend(_Look(which, dict.fromkeys(streams, "-")) for streams in groups)
+
+    def _look_for_lost(self) -> None:
+        """Look for deliveries that did not arrive: the server has them down as ours, and nobody else would for long."""
+        self._looks = deque(look for look in self._looks if look.which != "lost")
+        self._look_for("lost")
+        # And once more: what was asked on the connection that was lost may come to the server, or end there, only now.
+        self._lost_at = time.monotonic() + self._link.terms.timeout_s
 
     def _tidy(self, now: float) -> None:
         if now < self._tidy_at:
@@ -193,6 +237,11 @@ class StreamsReceiver:
         }
         if queue_of != self._queue_of:
             self._queue_of, self._streams = queue_of, deque(queue_of)
+            # A stream that is gone has nothing to look for, and would be missed again by every look.
+            left = (
+                look._replace(after={s: id_ for s, id_ in look.after.items() if s in queue_of}) for look in self._looks
+            )
+            self._looks = deque(look for look in left if look.after)
 
     # -- what came ------------------------------------------------------------------------------------------------
 
@@ -204,6 +253,8 @@ class StreamsReceiver:
                     raise as_error(command, reply)
                 self._learn_streams(self._topologies.refresh())
                 make_groups(self._link, self._streams)
+                # What other streams have delivered in the same round.
+                self._look_for_lost()
                 return None
         if not self._looks:
             return [delivery for reply in replies for delivery in self._batch(reply)]
@@ -212,7 +263,7 @@ class StreamsReceiver:
             self._looks.popleft()
             return []
         stream = list(look.after)[found[0] - 1]
-        if look.which == "own":
+        if look.which != "idle":
             look.after[stream] = found[1].decode()
         return [Delivery(self._queue_of[stream], found[2], found[3], Tag(stream, found[1]))]
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import redis
 
-from sagabus.errors import ConfigurationError, StoreRefusedError
+from sagabus.errors import ConfigurationError, SagabusError
 from sagabus.link import Command, Link, Script, as_error
 from sagabus.transport import Delivery, Parcel, Refusal
 from transports.redis_topology import GROUP, Topology, TopologyStore
@@ -35,7 +35,7 @@ class Settled(NamedTuple):
 
     refused: dict[int, Refusal]
     replies: list[Any]
-    error: StoreRefusedError | None = None
+    error: SagabusError | None = None
 
 
 class Sender(Protocol):
@@ -130,7 +130,7 @@ class OneServerSender:
 
 def _round(
     link: Link, commands: Sequence[Command], then: Sequence[Command], wait_s: float
-) -> tuple[StoreRefusedError | None, list[Any], list[Any]]:
+) -> tuple[SagabusError | None, list[Any], list[Any]]:
     """Run *commands* and *then*; return the first error of the former, their replies, and those of the latter."""
     replies = link.try_round([*commands, *then], wait_s=wait_s)
     errors = (as_error(c, r) for c, r in zip(commands, replies, strict=False) if isinstance(r, redis.ResponseError))
@@ -239,7 +239,7 @@ class ClusterSender:
             current, *lengths = self._link.round([version, *calls])
             self._lengths.update(zip(bodies, lengths, strict=True))
             sent |= missing
-            if (current or b"").decode() == topology.version:
+            if (current or b"") == topology.version:
                 return refused
             topology = self._topologies.refresh()
 

@@ -13,29 +13,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import redis
+
 from sagabus.errors import ConfigurationError
 from sagabus.link import Command, Link, ServerIdentity
+from sagabus.store.rights import check_rights
+from sagabus.terms import Terms
 from sagabus.transport import Parcel, QueueInfo, Refusal
 from transports.redis_receiver import StreamsReceiver
 from transports.redis_sender import ClusterSender, OneServerSender, Sender
-from transports.redis_topology import Declaration, TopologyStore
+from transports.redis_topology import GROUP, Declaration, TopologyStore
 
 
 class RedisStreamsTransport:
     """A broker made of streams.
 
     Args:
-        url: `redis: rediss: unix: valkey: valkeys:`, or one of the TCP schemes with `+cluster`. `embedded:` is turned
-            into a `unix:` URL by the bus.
+        url: `redis: rediss: unix: valkey: valkeys:`, or one of the TCP schemes with `+cluster` or `+sentinel`.
+            `embedded:` is turned into a `unix:` URL by the bus.
         namespace: what the names of its keys start with.
     """
 
     def __init__(self, url: str, *, namespace: str) -> None:
         self.link = Link(url)
         self._namespace = namespace
+        self._may = False
         self._topologies = TopologyStore(self.link, namespace)
         kind = ClusterSender if self.link.is_cluster else OneServerSender
         self._sender: Sender = kind(self.link, self._topologies)
+
+    def agree(self, terms: Terms) -> None:
+        """Keep the terms of a bus; see `Linked`."""
+        self.link.agree(terms)
 
     @property
     def url(self) -> str:
@@ -52,6 +61,10 @@ class RedisStreamsTransport:
         """Make the queue of *endpoint* and have it get exactly *subscriptions*; see `Transport.declare`."""
         if partitions < 1 or max_length < 1:
             raise ConfigurationError(f"endpoint {endpoint!r}: partitions and max_length must be at least 1")
+        if not self._may:
+            # Before the first write: a script that is refused a command half-way keeps what it has written.
+            check_rights(self.link, self._namespace)
+            self._may = True
         self._topologies.declare(Declaration.of(self._namespace, endpoint, partitions, max_length, subscriptions))
 
     def send(self, parcels: Sequence[Parcel], *, force: bool = False) -> dict[int, Refusal]:
@@ -77,6 +90,37 @@ class RedisStreamsTransport:
             zip(streams, self.link.round([Command(("XLEN", stream), stream) for stream in streams]), strict=True)
         )
         return [QueueInfo(d.endpoint, sum(depths[s] for s in d.streams), d.partitions, d.topics) for d in declarations]
+
+    def staff(self, claim_s: float) -> dict[str, tuple[int | None, int | None]]:
+        """Return who works on each queue, for people: how many looked into it lately, and when its oldest came.
+
+        Args:
+            claim_s: who has not looked for so long is not counted.
+
+        Returns:
+            endpoint -> consumers, and when the oldest message came, ms since 1970. None where there is no message, and
+            where the user of this link may not ask.
+        """
+        found: dict[str, tuple[int | None, int | None]] = {}
+        for name, declaration in self._topologies.refresh().endpoints.items():
+            asks = [Command(("XINFO", "CONSUMERS", stream, GROUP), stream) for stream in declaration.streams]
+            asks += [Command(("XRANGE", stream, "-", "+", "COUNT", 1), stream) for stream in declaration.streams]
+            replies = self.link.try_round(asks)
+            lists, firsts = replies[: len(declaration.streams)], replies[len(declaration.streams) :]
+            alive: set[bytes] = set()
+            for consumers in lists:
+                for fields in () if isinstance(consumers, redis.ResponseError) else consumers:
+                    one = dict(zip(fields[::2], fields[1::2], strict=True))
+                    if one[b"idle"] <= claim_s * 1000:
+                        alive.add(one[b"name"])
+            came_ms = [
+                int(first[0][0].partition(b"-")[0])
+                for first in firsts
+                if first and not isinstance(first, redis.ResponseError)
+            ]
+            known = not any(isinstance(consumers, redis.ResponseError) for consumers in lists)
+            found[name] = (len(alive) if known else None, min(came_ms, default=None))
+        return found
 
     def close(self) -> None:
         """Close every idle connection; those in use close when their round ends."""

@@ -10,17 +10,29 @@ import json
 import secrets
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 import redis
 from attrs import field, frozen
 
-from sagabus.errors import ConfigurationError
+from sagabus.errors import ConfigurationError, StoreRefusedError
 from sagabus.link import Command, Link, Script, as_error
 from sagabus.transport import Parcel, ParcelKind
 
 GROUP: Final = "workers"
 _DECLARE: Final = Script.beside("transports", "declare.lua")
+
+
+class _Stored(msgspec.Struct):
+    """A declaration as it is stored."""
+
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=16_384)]
+    max_length: Annotated[int, msgspec.Meta(ge=1)]
+    topics: list[str]
+
+
+_stored_decoder: Final = msgspec.json.Decoder(_Stored)
 
 
 @frozen
@@ -60,10 +72,15 @@ class Declaration:
 
 @frozen
 class Topology:
-    """One version of everything that was declared. The version is "" where nothing ever was."""
+    """One version of everything that was declared. The version is empty where nothing ever was.
 
-    version: str
+    Attributes:
+        damaged: why some declarations cannot be read, by the names of their fields.
+    """
+
+    version: bytes
     endpoints: Mapping[str, Declaration]
+    damaged: Mapping[str, str] = field(factory=dict)
     subscribers: Mapping[str, tuple[Declaration, ...]] = field(init=False)
     limits: Mapping[str, int] = field(init=False)
 
@@ -83,19 +100,33 @@ class Topology:
     def decode(cls, namespace: str, fields: list[bytes]) -> Topology:
         """Read what HGETALL returned."""
         pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-        version = pairs.pop(b"version", b"").decode()
-        endpoints = {}
+        version = pairs.pop(b"version", b"")
+        endpoints, damaged = {}, {}
         for name, text in sorted(pairs.items()):
-            stored = json.loads(text)
-            endpoint = name.decode().removeprefix("@")
+            try:
+                endpoint, stored = name.decode().removeprefix("@"), _stored_decoder.decode(text)
+            except (msgspec.MsgspecError, ValueError) as error:
+                damaged[name.decode(errors="backslashreplace")] = f"{type(error).__name__}: {error}"
+                continue
             endpoints[endpoint] = Declaration.of(
-                namespace, endpoint, stored["partitions"], stored["max_length"], stored["topics"]
+                namespace, endpoint, stored.partitions, stored.max_length, stored.topics
             )
-        return cls(version, endpoints)
+        return cls(version, endpoints, damaged)
 
     def streams_for(self, parcel: Parcel) -> tuple[str, ...] | None:
-        """Return the streams that get *parcel*, one a queue; None for a command to an endpoint that is not declared."""
-        if parcel.kind is ParcelKind.COMMAND:
+        """Return the streams that get *parcel*, one a queue; None for a command to an endpoint that is not declared.
+
+        Raises:
+            StoreRefusedError: a damaged declaration might say that there is one more.
+        """
+        command = parcel.kind is ParcelKind.COMMAND
+        if self.damaged and not (command and parcel.to in self.endpoints):
+            listed = "; ".join(f"{name!r}: {cause}" for name, cause in self.damaged.items())
+            raise StoreRefusedError(
+                f"the topology cannot be read whole, so nobody knows who is to get {parcel.to!r} ({listed}); start a "
+                f"worker that declares that endpoint, or delete the field"
+            )
+        if command:
             declaration = self.endpoints.get(parcel.to)
             return None if declaration is None else (declaration.stream_for(parcel.partition_key),)
         return tuple(d.stream_for(parcel.partition_key) for d in self.subscribers.get(parcel.to, ()))
@@ -113,8 +144,8 @@ class TopologyStore:
 
     @property
     def cached(self) -> Topology:
-        """Return the copy that this process has, reading it at first."""
-        return self._cached or self.refresh()
+        """Return the copy that this process has, reading it at first, and as long as it cannot be read whole."""
+        return self._cached if self._cached and not self._cached.damaged else self.refresh()
 
     def refresh(self) -> Topology:
         """Read the topology; what this process declared is declared again where the server has lost it."""

@@ -18,8 +18,8 @@ end
 local streams = tonumber(argv[2])
 local full = {'full'}
 for s = 1, streams do
-    local limit = tonumber(argv[2 + s])
-    if limit >= 0 and call('XLEN', keys[1 + s]) >= limit then
+    local limit, length = tonumber(argv[2 + s]), call('XLEN', keys[1 + s])
+    if limit >= 0 and length >= limit then
         full[#full + 1] = s
     end
 end
@@ -27,31 +27,52 @@ if #full > 1 then
     return full
 end
 
-local i = 3 + streams
-for _ = 1, tonumber(argv[i]) do
-    local key, last = keys[1 + tonumber(argv[i + 1])], i + 2 + tonumber(argv[i + 2])
-    for body = i + 3, last do
-        call('XADD', key, '*', 'b', argv[body])
-    end
-    i = last
+-- Where everything begins: the bodies, the acks, the commands.
+local bodies = 3 + streams
+local acks = bodies + 1
+for _ = 1, tonumber(argv[bodies]) do
+    acks = acks + 2 + tonumber(argv[acks + 1])
+end
+local commands = acks + 1
+for _ = 1, tonumber(argv[acks]) do
+    commands = commands + 2 + tonumber(argv[commands + 1])
 end
 
--- Acks stand before the commands in ARGV and run after them: an error half-way must leave the deliveries unacked.
-i = i + 1
-local acks = i + 1
-for _ = 1, tonumber(argv[i]) do
-    i = i + 2 + tonumber(argv[i + 2])
+-- A foreign value under a key of the store must be met here, not between two writes.
+local kinds = {HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset'}
+local seen, c = {}, commands + 1
+for _ = 1, tonumber(argv[commands]) do
+    local kind, key = kinds[argv[c + 1]], argv[c + 2]
+    if kind and not seen[key] then
+        local found = call('TYPE', key)['ok']
+        if found ~= 'none' and found ~= kind then
+            return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind)
+        end
+        seen[key] = true
+    end
+    c = c + 1 + tonumber(argv[c])
 end
-local c = i + 1
-for _ = 1, tonumber(argv[c]) do
-    local count = tonumber(argv[c + 1])
-    call(unpack(argv, c + 2, c + 1 + count))
+
+local i = bodies + 1
+for _ = 1, tonumber(argv[bodies]) do
+    local key, last = keys[1 + tonumber(argv[i])], i + 1 + tonumber(argv[i + 1])
+    for body = i + 2, last do
+        call('XADD', key, '*', 'b', argv[body])
+    end
+    i = last + 1
+end
+-- Before the acks: an error half-way must leave the deliveries unacked.
+c = commands + 1
+for _ = 1, tonumber(argv[commands]) do
+    local count = tonumber(argv[c])
+    call(unpack(argv, c + 1, c + count))
     c = c + 1 + count
 end
-while acks <= i do
-    local key, count = keys[1 + tonumber(argv[acks])], tonumber(argv[acks + 1])
-    call('XACK', key, 'workers', unpack(argv, acks + 2, acks + 1 + count))
-    call('XDEL', key, unpack(argv, acks + 2, acks + 1 + count))
-    acks = acks + 2 + count
+i = acks + 1
+for _ = 1, tonumber(argv[acks]) do
+    local key, count = keys[1 + tonumber(argv[i])], tonumber(argv[i + 1])
+    call('XACK', key, 'workers', unpack(argv, i + 2, i + 1 + count))
+    call('XDEL', key, unpack(argv, i + 2, i + 1 + count))
+    i = i + 2 + count
 end
 return {'done'}

@@ -7,6 +7,7 @@ killed loses what it had received, is up to the broker: the folder transport not
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import deque
@@ -67,7 +68,7 @@ class _Session:
                     self._connection = None
                     if time.monotonic() >= give_up_at:
                         raise BrokerUnavailableError(self._shown_url, error) from error
-                time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+                time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.0))
                 tries += 1
 
     def check(self) -> None:

@@ -5,24 +5,35 @@ from __future__ import annotations
 from typing import Final
 
 from sagabus.errors import (
+    AmbiguousDeadLetterError,
+    AmbiguousWaitingMessageError,
     CodecError,
     ConfigurationError,
+    DeadLetterNotFoundError,
     DefinitionError,
+    HandlerHungError,
     NoRouteError,
     SagabusError,
     SagaNotFoundError,
     UnavailableError,
     UnknownEndpointError,
+    WaitingMessageNotFoundError,
 )
 
 FAILURE: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 UNREACHABLE: Final = 4
+HUNG: Final = 5
 
 _CODES: Final[tuple[tuple[type[SagabusError], int], ...]] = (
     (UnavailableError, UNREACHABLE),
+    (HandlerHungError, HUNG),
     (SagaNotFoundError, NOT_FOUND),
+    (DeadLetterNotFoundError, NOT_FOUND),
+    (WaitingMessageNotFoundError, NOT_FOUND),
+    (AmbiguousDeadLetterError, USAGE),
+    (AmbiguousWaitingMessageError, USAGE),
     (UnknownEndpointError, NOT_FOUND),
     (NoRouteError, USAGE),
     (ConfigurationError, USAGE),
@@ -34,7 +45,7 @@ _CODES: Final[tuple[tuple[type[SagabusError], int], ...]] = (
 def exit_code(error: SagabusError) -> int:
     """Return the exit code that *error* means.
 
-    1 failure, 2 usage or definition, 3 not found, 4 store or broker unreachable.
+    1 failure, 2 usage or definition, 3 not found, 4 store or broker unreachable, 5 a handler hangs.
     """
     if isinstance(error, CodecError) and error.reason == "unknown-type":
         return NOT_FOUND

@@ -7,23 +7,33 @@ from typing import Any, Final
 
 import click
 
-from sagabus.cli.exit_codes import exit_code
+from sagabus.cli.exit_codes import USAGE, exit_code
 from sagabus.errors import SagabusError
+from sagabus.printable import printable
+from sagabus.redaction import scrub
 
-COMMANDS: Final = ("worker", "send", "list", "inspect", "tail", "record", "replay", "simulate")
+COMMANDS: Final = (
+    "worker",
+    "send",
+    "list",
+    "dead",
+    "timers",
+    "inspect",
+    "tail",
+    "record",
+    "replay",
+    "simulate",
+    "health",
+    "doctor",
+)
 """In the order in which a newcomer meets them; each is a module here, mostly of that name."""
 _MODULES: Final = {"list": "listing"}
 
-_HELP: Final = """Run and watch sagas whose state may fork. APP is package.module:bus;
-SAGABUS_STORE and SAGABUS_TRANSPORT are its URLs.
+_HELP: Final = """Run and watch sagas whose state may fork. APP is package.module:bus.
 
 \b
   sagabus worker examples.credit_check.app:bus --processes 2
-  sagabus inspect examples.credit_check.app:bus CreditCheck/42
-
-\b
-Exit codes: 0 ok, 1 failure, 2 usage or definition, 3 not found, 4 unreachable.
-Data goes to stdout, logs and progress to stderr.
+Exit codes: 0 ok, 1 failure, 2 usage or definition, 3 not found, 4 unreachable, 5 a handler hangs.
 """
 
 
@@ -45,11 +55,24 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except SagabusError as error:
             # Expected, so one line says it; anything else keeps its traceback.
-            click.echo(f"sagabus: {' '.join(str(error).split())}", err=True)
+            click.echo(f"sagabus: {printable(scrub(' '.join(str(error).split())))}", err=True)
             ctx.exit(exit_code(error))
+        except UnicodeDecodeError as error:
+            problem = f"the input is no UTF-8 ({error.reason} at byte {error.start})"
+            click.echo(f"sagabus: {problem}; save it as such", err=True)
+            ctx.exit(USAGE)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for arg in args:
+            if not arg.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in arg):
+                raise click.UsageError(f"the argument {printable(arg)} is no UTF-8; look at the locale of the shell")
+        return super().parse_args(ctx, args)
 
 
 @click.group(cls=_Group, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sagabus", message="sagabus %(version)s")
 def main() -> None:
     """Dispatch to a subcommand."""
+    from sagabus.observe.log import show_no_secrets_at_exit
+
+    show_no_secrets_at_exit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,7 @@ from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
     from sagabus.commit import HistoryEntry, Snapshot
+    from sagabus.outgoing import Outgoing
     from sagabus.store.protocol import Store
 
 
@@ -52,27 +53,23 @@ def _due(store: Store, snapshot: Snapshot) -> dict[str, int]:
 
     Those are known that are not dispatched yet, or among the next thousand of the store.
     """
-    from sagabus.outgoing import from_lines
-
     if not snapshot.timers:
         return {}
-    undispatched = [message for lines in snapshot.consumed.values() for message in from_lines(lines)[0]]
+    undispatched = [message for _, (messages, _, _) in _outbox(snapshot) for message in messages]
     return {message.id: message.due_ms for message in undispatched} | {i.id: i.due_ms for i in store.scheduled()}
 
 
 def _described(snapshot: Snapshot, due: Mapping[str, int], history: Sequence[HistoryEntry]) -> dict[str, Any]:
-    import msgspec
-
-    from sagabus.codec import plain_state
+    from sagabus.codec import shown_state
     from sagabus.envelope import rfc3339
 
     return {
         "saga": str(snapshot.key),
         "lifecycle": snapshot.lifecycle.value,
         "life": snapshot.life,
-        "started_by": msgspec.json.decode(snapshot.starter) if snapshot.starter else None,
+        "started_by": _starter(snapshot.starter),
         "versions": [
-            {"version": str(version.dot), "context": dict(version.context), "state": plain_state(version.state)}
+            {"version": str(version.dot), "context": dict(version.context), "state": shown_state(version.state)}
             for version in snapshot.versions
         ],
         "pending_merge": snapshot.pending_merge or None,
@@ -85,14 +82,36 @@ def _described(snapshot: Snapshot, due: Mapping[str, int], history: Sequence[His
     }
 
 
+def _outbox(snapshot: Snapshot) -> Iterator[tuple[str, tuple[Sequence[Outgoing], bool, str]]]:
+    """Yield consumed ids, and what each has left there: messages, whether a merge, and what is wrong with it."""
+    from sagabus.errors import CodecError
+    from sagabus.outgoing import from_lines
+
+    for cause, lines in snapshot.consumed.items():
+        try:
+            yield cause, (*from_lines(lines), "")
+        except CodecError as error:
+            yield cause, ((), False, str(error))
+
+
+def _starter(stored: bytes) -> Any:
+    """Return who started a saga, plain; where that is damaged, an object that says so."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(stored) if stored else None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return {"id": "unreadable", "source": str(error)}
+
+
 def _undispatched(snapshot: Snapshot) -> list[dict[str, Any]]:
     from sagabus.messages import MERGE
     from sagabus.observe.replay import type_of_outgoing
-    from sagabus.outgoing import from_lines
 
     rows: list[dict[str, Any]] = []
-    for cause, lines in snapshot.consumed.items():
-        messages, merge = from_lines(lines)
+    for cause, (messages, merge, damage) in _outbox(snapshot):
+        if damage:
+            rows.append({"id": None, "type": f"unreadable: {damage}", "to": None, "cause": cause})
         rows += [
             {"id": message.id, "type": type_of_outgoing(message), "to": message.to, "cause": cause}
             for message in messages
@@ -136,8 +155,9 @@ def _print(found: dict[str, Any], history: Sequence[HistoryEntry]) -> None:
         facts.append(f"MergeSagaState under way ({found['pending_merge']})")
     out.print(Text.assemble((found["saga"], "bold"), "  ", ", ".join(facts)), soft_wrap=True)
     starter = found["started_by"]
-    if starter:
-        out.print(Text(f"started by {starter['id']} from {starter['source']}", "dim"), soft_wrap=True)
+    if isinstance(starter, dict):
+        who, where = starter.get("id"), starter.get("source")
+        out.print(Text(f"started by {who} from {where}", "dim"), soft_wrap=True)
     _head(out, "siblings" if siblings > 1 else f"state {versions[0]['version']}" if versions else "state")
     print_states(out, {version["version"]: version["state"] for version in versions})
     for name, rows, line in (

@@ -120,46 +120,20 @@ def _routes(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
 
 
 def _dead(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
-    from sagabus.envelope import rfc3339
+    from sagabus.cli.dead import row
 
     letters = bus.store.dead(limit + 1)
     rows: Rows = [
-        {
-            "at": rfc3339(letter.at_ms),
-            "endpoint": letter.endpoint,
-            "type": letter.type,
-            "saga": letter.saga,
-            "id": letter.id,
-            "reason": letter.reason,
-            "attempts": letter.attempts,
-            "error": letter.error,
-            "traceback": letter.traceback,
-            "body": letter.body.decode(errors="replace"),
-        }
+        row(letter) | {"traceback": letter.traceback, "body": letter.body.decode(errors="replace")}
         for letter in letters[:limit]
     ]
     return rows, len(letters) > limit
 
 
 def _timers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
-    from sagabus.envelope import decode, rfc3339
+    from sagabus.cli.timers import rows_of
 
-    waiting = bus.store.scheduled(limit + 1)
-    rows: Rows = []
-    for item in waiting[:limit]:
-        envelope = decode(item.body, max_bytes=len(item.body))
-        rows.append(
-            {
-                "due": rfc3339(item.due_ms),
-                "endpoint": item.endpoint,
-                "type": envelope.type,
-                "saga": envelope.saga,
-                "timer": envelope.timer,
-                "attempt": envelope.attempt,
-                "id": envelope.id,
-            }
-        )
-    return rows, len(waiting) > limit
+    return rows_of(bus, limit)
 
 
 _LISTS: Final[dict[str, Callable[[Bus, int, str | None], tuple[Rows, bool]]]] = {

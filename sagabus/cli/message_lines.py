@@ -4,8 +4,8 @@
     {"type": "credit.check", "data": {"customer": "42"}}
     {"type": "credit.score-reported", "data": {"bureau": "equifax", "score": 710}}
 
-`type` is a wire name, `data` the body. `"start": true` or `false` says whether a message is one that the simulation
-starts with; without it those are that may start the saga.
+`type` is a wire name, `data` the body, with what its class declares Encrypted written plainly. `"start": true` or
+`false` says whether a message is one that the simulation starts with; without it those are that may start the saga.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _object(number: int, line: str) -> Mapping[str, Any]:
     mend = f"write it as {_EXAMPLE}"
     try:
         said = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MessageLineError(number, f"no JSON ({error})", mend) from error
     if not isinstance(said, dict):
         raise MessageLineError(number, "no JSON object", mend)
@@ -92,6 +92,6 @@ def _object(number: int, line: str) -> Mapping[str, Any]:
 def _message(number: int, said: Mapping[str, Any]) -> Any:
     try:
         kind = registry.named(said["type"])
-        return kind.codec.decode(json.dumps(said.get("data", {})).encode(), kind.version)
+        return kind.codec.given(json.dumps(said.get("data", {})).encode())
     except CodecError as error:
         raise MessageLineError(number, str(error), "mend the line") from error

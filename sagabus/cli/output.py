@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from sagabus.printable import pictured, printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,14 +22,25 @@ def emit(row: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
     import msgspec
 
-    click.echo(msgspec.json.encode(row).decode())
+    click.echo(printable_json(msgspec.json.encode(row).decode()))
 
 
 def console() -> Console:
     """Return what prints for people: colors on a terminal only (NO_COLOR honoured), no wrapping elsewhere."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
+    class SafeConsole(Console):
+        """A console that what it shows cannot tell anything."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                if segment.control or segment.text.isprintable():
+                    yield segment
+                else:
+                    yield Segment(pictured(segment.text), segment.style)
+
+    return SafeConsole(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def print_table(out: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -40,7 +40,8 @@ def command(
 ) -> None:
     """Send one message of TYPE, a wire name, and print its id.
 
-    The body is checked against the message class before anything is sent. With - one body a line is read from stdin;
+    The body is checked against the message class before anything is sent; what the class declares Encrypted is written
+    plainly, and encrypted here. With - one body a line is read from stdin;
     they are sent 500 at a time, and a bad line ends it: the lines before it are sent, those behind it are not.
 
     \b
@@ -91,7 +92,7 @@ def _chunks(kind: MessageType, body: str) -> Iterator[tuple[list[Any], str]]:
         messages: list[Any] = []
         for number, line in chunk:
             try:
-                messages.append(kind.codec.decode(line.encode(), kind.version))
+                messages.append(kind.codec.given(line.encode()))
             except CodecError as error:
                 yield messages, str(error) if single else f"line {number}: {error}"
                 return

@@ -10,6 +10,7 @@ import click
 
 from sagabus.cli.output import emit, json_option
 from sagabus.cli.session import opened
+from sagabus.printable import printable
 
 if TYPE_CHECKING:
     from sagabus.bus import Bus
@@ -47,7 +48,7 @@ def command(app: str, saga: str | None, follow: bool, interval: float, as_json: 
                     if as_json:
                         emit(event)
                     else:
-                        click.echo(_line(event))
+                        click.echo(printable(_line(event)))
                 if not follow:
                     looks.check()
                     return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 
 if TYPE_CHECKING:
+    from sagabus.health.probes import Probes
     from sagabus.worker import Worker
 
 _ABORTED: Final = 1
@@ -20,34 +21,55 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 @click.command("worker", short_help="Work through the endpoints of an app.")
 @click.argument("app")
-@click.option("--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="How many processes.")
+@click.option("--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="How many.")
 @click.option("--endpoints", metavar="A,B", help="Work on these endpoints only.")
-@click.option("--name", help="Unique among the workers alive. Who restarts under it gets back what was not finished.")
+@click.option("--name", help="Unique among workers; a successor gets back its work.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"], False), default="info", show_default=True
 )
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
-def command(app: str, processes: int, endpoints: str | None, name: str | None, log_level: str, log_format: str) -> None:
+@click.option("--health-file", metavar="PATH", help="Say there how it is; `sagabus health` asks.")
+@click.option("--health-http", metavar="HOST:PORT", help="Answer GET /livez and /readyz there.")
+@click.option(
+    "--alive-within",
+    type=click.FloatRange(3.0),
+    metavar="SECONDS",
+    default=60.0,
+    show_default=True,
+    help="How long a lane may stand still.",
+)
+def command(
+    app: str,
+    processes: int,
+    endpoints: str | None,
+    name: str | None,
+    log_level: str,
+    log_format: str,
+    health_file: str | None,
+    health_http: str | None,
+    alive_within: float,
+) -> None:
     """Work through the endpoints of APP until SIGTERM or Ctrl-C.
 
-    The first signal drains: nothing more is received, what is in hand is finished. The second aborts at once; what was
-    in hand is delivered again. With several processes, one that ends is replaced, later and later while it keeps
-    ending, as without a server; a mistake in APP or in the options ends all of them.
+    The first signal drains: what is in hand is finished. The second aborts; what was in hand is delivered again. With
+    several processes, one that ends or is stuck is replaced; a mistake in APP or in the options ends all.
 
     \b
       sagabus worker examples.credit_check.app:bus --processes 4
-      sagabus worker shop.app:bus --endpoints billing,mail --log-format json
+      sagabus worker shop.app:bus --endpoints billing,mail --health-http 0.0.0.0:8080
     """
+    from sagabus.health.probes import Probes
     from sagabus.observe.log import configure
 
     configure(level=log_level, as_json=log_format == "json", color=False if os.environ.get("NO_COLOR") else None)
     names = None if endpoints is None else [part.strip() for part in endpoints.split(",") if part.strip()]
+    probes = Probes(health_file, health_http, alive_within)
     if processes > 1:
         from sagabus.supervisor import Supervisor
 
         options = ("--log-level", log_level, "--log-format", log_format)
-        sys.exit(Supervisor(app, processes, names, options=options, name=name).run())
-    _work(app, names, name)
+        sys.exit(Supervisor(app, processes, names, options=options, name=name, probes=probes).run())
+    _work(app, names, name, probes)
 
 
 class _Signals:
@@ -89,8 +111,12 @@ class _Signals:
         self._worker.stop()
 
 
-def _work(app: str, endpoints: list[str] | None, name: str | None) -> None:
+def _work(app: str, endpoints: list[str] | None, name: str | None, probes: Probes) -> None:
     import gc
+
+    from sagabus.cli.exit_codes import HUNG
+    from sagabus.errors import HandlerHungError
+    from sagabus.observe.log import get_logger
 
     with _Signals() as signals:
         from sagabus.app import load_app
@@ -107,4 +133,11 @@ def _work(app: str, endpoints: list[str] | None, name: str | None) -> None:
             # What importing the app made stays for good; collections need not walk it.
             gc.collect()
             gc.freeze()
-            worker.run()
+            with probes.answered(lambda: worker.health(probes.alive_within_s), get_logger()):
+                try:
+                    worker.run()
+                except HandlerHungError as error:
+                    # Nothing of the usual end is left to what may wait for the handler.
+                    click.echo(f"sagabus: {error}", err=True)
+                    sys.stderr.flush()
+                    os._exit(HUNG)

@@ -63,7 +63,9 @@ class Documents:
     """Versioned documents of one group, or documents that stand alone. Thread-safe; each method is one round trip.
 
     A value is an instance of an attrs class, written and read as states of sagas are: the class may have
-    `document_version: ClassVar[int]` and a static method `upcast(body, version)` for values of older versions.
+    `document_version: ClassVar[int]` and a static method `upcast(body, version)` for values of older versions. What is
+    `Encrypted` in them is bound to the name of the class: one that is renamed says `document_name: ClassVar[str]`, the
+    old name.
 
     All methods raise `StoreUnavailableError` where the server does not answer in spite of retries, and `StoreFullError`
     where it has no memory left. A write whose reply was lost is made once.
@@ -333,5 +335,8 @@ def _new_codec(kind: Any) -> StateCodec[Any]:
         raise DefinitionError(subject, f"its document_version is {version!r}", "Give a whole number from 1 on")
     check_fields(kind, subject, {})
     codecs: list[StateCodec[Any]] = []
-    check_codable(lambda: codecs.append(StateCodec(kind, version)), kind, subject)
+    name = getattr(kind, "document_name", kind.__qualname__)
+    if not isinstance(name, str) or not name:
+        raise DefinitionError(subject, f"its document_name is {name!r}", "Give the name that it was first stored under")
+    check_codable(lambda: codecs.append(StateCodec(kind, version, f"document {name}")), kind, subject)
     return codecs[0]

@@ -109,7 +109,7 @@ def parse(lines: Iterable[str]) -> Recording:
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordingError(number, f"no JSON ({error})") from error
     if not isinstance(value, dict):
         raise RecordingError(number, "no JSON object")
@@ -159,13 +159,13 @@ def _message(number: int, item: Any) -> Envelope | str:
     try:
         data = msgspec.json.encode({"specversion": "1.0", "source": "/client"} | item)
         return msgspec.json.decode(data, type=Envelope)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordingError(number, f"no envelope: {error}") from error
 
 
 def _time(number: int, text: Any) -> int:
     try:
         at = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
+        return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecordingError(number, f"{text!r} is no time; write it as {_START}") from error
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

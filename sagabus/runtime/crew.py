@@ -1,108 +1,25 @@
-"""The crew: runs consumers, `def` in a bounded pool of threads, `async def` on one event loop."""
+"""The crew: runs consumers, `def` in a bounded pool of threads, `async def` on one event loop; gives up what hangs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Final, Protocol
 
-from attrs import define, frozen
-
-from sagabus.consumer import Context
-from sagabus.documents.documents import Documents
-from sagabus.errors import ConcurrencyError
-from sagabus.observe.handling import Handling, handling
-from sagabus.outgoing import Outgoing
+from sagabus.errors import HandlerTimedOutError
+from sagabus.runtime.handler_loop import HandlerLoop
+from sagabus.runtime.handler_threads import HandlerThreads, Through
 from sagabus.runtime.intake import ConsumerWork
-from sagabus.runtime.pause import race_pause_s
-from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.runtime.job import Job
+from sagabus.runtime.surroundings import Finished, Surroundings
+from sagabus.runtime.ticket import Trouble
+from sagabus.runtime.watchdog import HandlerCall, overdue
 
-_LINGER_S = 0.002
-_LOOP_ENDS_S = 1.0
-_MAX_RERUNS = 16
-
-
-@frozen
-class Finished:
-    """One consumer is through with one message."""
-
-    ticket: Ticket
-    outgoing: tuple[Outgoing, ...]
-    trouble: Trouble | None
-
-
-@define
-class Race:
-    """What a handler is in while others are faster: each `ConcurrencyError` says that somebody else has got on."""
-
-    _last: ConcurrencyError | None = None
-
-    def goes_on(self, error: BaseException) -> bool:
-        """Return whether the handler is to be run again for *error*.
-
-        Not where the documents are just as they were the last time: then nobody was faster, and it fails each time.
-        """
-        if not isinstance(error, ConcurrencyError):
-            return False
-        stands_still = self._last is not None and self._last.conflicts == error.conflicts
-        self._last = error
-        return not stands_still
-
-    def given_up(self, work: ConsumerWork) -> Finished:
-        """Return that others were faster each time: the message is put off, and its attempts stay as they are."""
-        return Finished(work.ticket, (), Trouble("parked", self._last))
-
-
-@frozen
-class Surroundings:
-    """What every handler of one endpoint is called with; *jitter* returns a number in [0, 1)."""
-
-    endpoint: str
-    routes: Mapping[str, str]
-    max_bytes: int
-    now_ms: Callable[[], int]
-    documents: Documents
-    jitter: Callable[[], float]
-
-    def context(self, work: ConsumerWork) -> Context:
-        """Return the context of one call, and have log lines carry its message."""
-        envelope = work.incoming.envelope
-        handling.set(Handling(envelope.saga, envelope.id, envelope.type, self.endpoint))
-        return Context(self.endpoint, envelope, self.now_ms(), self.documents)
-
-    def finished(self, work: ConsumerWork, context: Context) -> Finished:
-        """Return what a handler that returned has asked for."""
-        outgoing = context.outgoing(work.consumer.name, self.routes, self.now_ms(), self.max_bytes)
-        return Finished(work.ticket, outgoing, None)
-
-    def call(self, work: ConsumerWork) -> Finished:
-        """Run a `def` handler here and now, an `async def` one on a loop of its own; again where others were faster."""
-        race = Race()
-        for pause_s in self.pauses_s():
-            time.sleep(pause_s)
-            try:
-                context = self.context(work)
-                answer = work.consumer.call(work.incoming, context)
-                if work.consumer.is_async:
-                    asyncio.run(answer)
-                return self.finished(work, context)
-            except Exception as error:
-                if not race.goes_on(error):
-                    return Finished(work.ticket, (), Trouble.of(error))
-        return race.given_up(work)
-
-    def pauses_s(self) -> Iterator[float]:
-        """Yield how long to wait before each run of a handler, seconds: none, then more and more.
-
-        They are for a `Race`, which costs no attempt, as for serial sagas.
-        """
-        yield 0.0
-        for rerun in range(_MAX_RERUNS):
-            yield race_pause_s(rerun, self.jitter)
+_LINGER_S: Final = 0.002
+_LOOK_S: Final = 0.02
+_BEHIND_AFTER_S: Final = 1.0
+"""A handler that was given up, and ends within so long, was not left behind."""
 
 
 class Crew(Protocol):
@@ -118,7 +35,11 @@ class Crew(Protocol):
         ...
 
     def collect(self, wait_s: float) -> list[Finished]:
-        """Return the handlers that are through, waiting up to *wait_s* seconds for the first."""
+        """Return the handlers that are through or given up, waiting up to *wait_s* seconds for the first."""
+        ...
+
+    def left_behind(self) -> list[str]:
+        """Return the names of the handlers that were given up and go on all the same."""
         ...
 
     def close(self) -> None:
@@ -130,7 +51,7 @@ class Crew(Protocol):
 
 
 class InlineCrew:
-    """Runs each handler in the calling thread, at once: deterministic, for tests."""
+    """Runs each handler in the calling thread, at once, for as long as it takes: deterministic, for tests."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -147,119 +68,147 @@ class InlineCrew:
         finished, self._finished = self._finished, []
         return finished
 
+    def left_behind(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         self._finished.clear()
 
 
 class ThreadedCrew:
-    """Runs `def` handlers in at most *concurrency* threads, and as many `async def` handlers on one event loop."""
+    """Runs `def` handlers in at most *concurrency* threads, and as many `async def` handlers on one event loop.
 
-    def __init__(self, surroundings: Surroundings, concurrency: int, name: str) -> None:
-        self._surroundings = surroundings
-        self._concurrency = concurrency
-        self._name = name
-        self._jobs: SimpleQueue[ConsumerWork | None] = SimpleQueue()
-        self._through: SimpleQueue[Finished] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread: threading.Thread | None = None
-        self._places: asyncio.Semaphore | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._busy = 0
+    Args:
+        surroundings: what they are called with.
+        concurrency: how many run at once.
+        name: what the names of its threads begin with.
+        timeout_s: how long one handler may take before it is given up; None for as long as it wants.
+    """
+
+    def __init__(self, surroundings: Surroundings, concurrency: int, name: str, timeout_s: float | None = None) -> None:
+        self._surroundings, self._concurrency, self._name = surroundings, concurrency, name
+        self._timeout_s = timeout_s
+        self._through: Through = SimpleQueue()
+        self._threads = HandlerThreads(surroundings, concurrency, name, self._through)
+        self._loop: HandlerLoop | None = None
+        self._at_work: set[Job] = set()
+        self._given_up: list[Job] = []
+        self._deaf: list[HandlerLoop] = []
 
     @property
     def busy(self) -> int:
-        return self._busy
+        return len(self._at_work)
 
     def start(self, work: ConsumerWork) -> None:
-        self._busy += 1
-        if work.consumer.is_async:
-            self._event_loop().call_soon_threadsafe(self._start_task, work)
-            return
-        if len(self._threads) < min(self._busy, self._concurrency):
-            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._jobs.put(work)
+        job = Job(work)
+        self._at_work.add(job)
+        self._part(job).start(job)
 
     def collect(self, wait_s: float) -> list[Finished]:
-        finished: list[Finished] = []
-        give_up_at = time.monotonic() + wait_s
-        while len(finished) < self._busy:
+        now = time.monotonic()
+        give_up_at = now + wait_s
+        finished = self._overdue(now)
+        while self._at_work:
+            until = min(give_up_at, self._look_at(now))
             try:
-                finished.append(self._through.get(timeout=max(0.0, give_up_at - time.monotonic())))
+                job, result = self._through.get(timeout=max(0.0, until - now))
             except Empty:
-                break
+                now = time.monotonic()
+                finished += self._overdue(now)
+                if finished or now >= give_up_at:
+                    break
+                continue
+            self._at_work.discard(job)
+            self._part(job).through(job)
+            finished.append(result)
+            now = time.monotonic()
             # Others of the same batch are about to be through too; one dispatch for all of them costs no more.
-            give_up_at = min(give_up_at, time.monotonic() + _LINGER_S) if len(finished) == 1 else give_up_at
-        self._busy -= len(finished)
+            give_up_at = min(give_up_at, now + _LINGER_S) if len(finished) == 1 else give_up_at
         return finished
 
+    def left_behind(self) -> list[str]:
+        self._given_up = [job for job in self._given_up if not job.ended]
+        self._deaf = [loop for loop in self._deaf if not loop.ended]
+        since = time.monotonic() - _BEHIND_AFTER_S
+        return ["what a handler left on the event loop"] * len(self._deaf) + [
+            job.work.consumer.name for job in self._given_up if (job.given_up_at or 0.0) <= since
+        ]
+
     def close(self) -> None:
-        for _ in self._threads:
-            self._jobs.put(None)
-        if self._loop is not None and self._loop_thread is not None:
-            loop, self._loop = self._loop, None
-            loop.call_soon_threadsafe(loop.stop)
-            # A loop that is collected unclosed complains when the interpreter ends; a handler that blocks may keep it.
-            self._loop_thread.join(_LOOP_ENDS_S)
+        self._threads.close()
+        if self._loop is not None:
+            self._loop.close()
 
-    def _work(self) -> None:
-        while (work := self._jobs.get()) is not None:
-            try:
-                finished = contextvars.copy_context().run(self._surroundings.call, work)
-            except BaseException as error:
-                # sys.exit() in a handler: the thread would end, and its message be held for ever.
-                finished = Finished(work.ticket, (), Trouble.of(error))
-            self._through.put(finished)
-
-    # -- the event loop ------------------------------------------------------------------------------------------
-
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
+    def _part(self, job: Job) -> HandlerThreads | HandlerLoop:
+        if not job.work.consumer.is_async:
+            return self._threads
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._places = asyncio.Semaphore(self._concurrency)
             name = f"{self._name}-loop"
-            self._loop_thread = threading.Thread(target=self._run_loop, args=(self._loop,), name=name, daemon=True)
-            self._loop_thread.start()
+            self._loop = HandlerLoop(self._surroundings, self._concurrency, name, self._through, self._timeout_s)
         return self._loop
 
-    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            loop.run_forever()
-            left = set(self._tasks)
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.wait(left))
-        finally:
-            loop.close()
+    # -- handlers that take longer than they may -------------------------------------------------------------------
 
-    def _start_task(self, work: ConsumerWork) -> None:
-        task = asyncio.get_running_loop().create_task(self._run_async(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _look_at(self, now: float) -> float:
+        """Return when to look for such handlers next, on the monotonic clock."""
+        if self._timeout_s is None:
+            return float("inf")
+        # One that has not begun yet may begin at once.
+        soonest = min(job.overdue_at(self._timeout_s) for job in self._at_work)
+        return max(now + _LOOK_S, min(soonest, now + self._timeout_s))
 
-    async def _run_async(self, work: ConsumerWork) -> None:
-        assert self._places is not None
-        async with self._places:
-            try:
-                finished = await self._called(work)
-            except BaseException as error:
-                # Also what is no Exception: a task that was cancelled, or sys.exit(), which would end the loop for all.
-                finished = Finished(work.ticket, (), Trouble.of(error))
-        self._through.put(finished)
+    def _overdue(self, now: float) -> list[Finished]:
+        """Give up the handlers whose time is over."""
+        if self._timeout_s is None:
+            return []
+        finished: list[Finished] = []
+        blocked = False
+        if self._loop is not None:
+            call = self._loop.look(now)
+            if call is not None:
+                finished += self._without_loop(call, now)
+            elif self._loop.deaf(now):
+                finished += self._without_deaf_loop()
+            else:
+                blocked = self._loop.blocked(now)
+        for job in [job for job in self._at_work if now >= job.overdue_at(self._timeout_s)]:
+            if blocked and job.work.consumer.is_async:
+                # It is the one that is being interrupted, or one that the other keeps from going on.
+                continue
+            given_up = job.give_up(self._timeout_s, now)
+            if given_up is not None:
+                self._part(job).leave_behind(job)
+                self._given_up.append(job)
+                self._at_work.discard(job)
+                finished.append(given_up)
+        return finished
 
-    async def _called(self, work: ConsumerWork) -> Finished:
-        surroundings, race = self._surroundings, Race()
-        for pause_s in surroundings.pauses_s():
-            await asyncio.sleep(pause_s)
-            try:
-                context = surroundings.context(work)
-                answer: Any = work.consumer.call(work.incoming, context)
-                await answer
-                return surroundings.finished(work, context)
-            except ConcurrencyError as error:
-                if not race.goes_on(error):
-                    raise
-        return race.given_up(work)
+    def _without_loop(self, call: HandlerCall, now: float) -> list[Finished]:
+        """Leave the loop that *call* blocks; what it keeps from going on is put off, and begins anew elsewhere."""
+        assert self._timeout_s is not None
+        culprit: Job = call.subject
+        finished = self._leave_loop(overdue(call.name, self._timeout_s, call.thread), culprit)
+        if culprit.given_up_at is None:
+            self._given_up.append(culprit)
+        culprit.given_up_at = now
+        return finished
+
+    def _without_deaf_loop(self) -> list[Finished]:
+        """Leave a loop that is blocked by none of its handlers; those whose time is over were given up before."""
+        assert self._loop is not None
+        assert self._timeout_s is not None
+        self._deaf.append(self._loop)
+        blocks = overdue("what a handler left on the event loop", self._timeout_s, self._loop.thread)
+        return self._leave_loop(blocks, None)
+
+    def _leave_loop(self, hangs: HandlerTimedOutError, culprit: Job | None) -> list[Finished]:
+        assert self._loop is not None
+        self._loop.abandon()
+        self._loop = None
+        finished = []
+        for job in [job for job in self._at_work if job.work.consumer.is_async]:
+            if job.end.take():
+                reason = hangs.reason if job is culprit else "parked"
+                finished.append(Finished(job.work.ticket, (), Trouble(reason, hangs)))
+                self._at_work.discard(job)
+        return finished

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from sagabus.envelope import decode
-from sagabus.errors import CodecError
+from sagabus.runtime.burial import Burial
 from sagabus.runtime.outbound import Outbound
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Store
 from sagabus.transport import Delivery, Parcel, Receiver, Refusal, Transport
@@ -28,10 +26,18 @@ class Dispatcher:
     """
 
     def __init__(
-        self, transport: Transport, receiver: Receiver, store: Store, *, log: Any, give_up: Callable[[], bool]
+        self,
+        transport: Transport,
+        receiver: Receiver,
+        store: Store,
+        *,
+        log: Any,
+        give_up: Callable[[], bool],
+        burial: Burial | None = None,
     ) -> None:
         self._transport, self._receiver, self._store, self._log = transport, receiver, store, log
         self._give_up = give_up
+        self._burial = burial or Burial()
         server = transport.server
         self._shared = server is not None and server == store.server
         self.noting: Bookkeeping | None = None
@@ -128,33 +134,7 @@ class Dispatcher:
         for index, refusal in refused.items():
             if refusal is Refusal.NO_ENDPOINT:
                 parcel = parcels[index]
-                letter = homeless_letter(parcel.to, parcel.body, parcel.id, now_ms)
+                letter = self._burial.of_homeless(parcel.to, parcel.body, parcel.id, now_ms)
                 self._log.error("dead-lettered", reason=letter.reason, error=letter.error, message_id=letter.id)
                 letters.append(letter)
         return tuple(letters)
-
-
-def homeless_letter(endpoint: str, body: bytes, name: str, now_ms: int) -> DeadLetter:
-    """Return the dead letter of a message to an *endpoint* that is not there.
-
-    Args:
-        name: what to call it where *body* cannot be read.
-    """
-    try:
-        envelope = decode(body, sys.maxsize)
-        id_, type_, saga, attempts = envelope.id, envelope.type, envelope.saga, envelope.attempt - 1
-    except CodecError:
-        id_, type_, saga, attempts = name, "", "", 0
-    error = f"no endpoint {endpoint!r} was ever declared; start a worker that declares it, or mend the name"
-    return DeadLetter(
-        id_,
-        endpoint,
-        Refusal.NO_ENDPOINT.value,
-        error,
-        "",
-        attempts=attempts,
-        at_ms=now_ms,
-        body=body,
-        type=type_,
-        saga=saga,
-    )

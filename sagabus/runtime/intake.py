@@ -12,11 +12,12 @@ from sagabus.commit import Want
 from sagabus.consumer import Consumer
 from sagabus.definition import SagaDefinition
 from sagabus.endpoint import Endpoint
-from sagabus.envelope import Incoming, SagaKey
-from sagabus.errors import CodecError
+from sagabus.envelope import Envelope, Incoming, SagaKey
+from sagabus.errors import CodecError, UntrustedError
 from sagabus.leases.grant import LeaseRequest
 from sagabus.messages import MERGE
-from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.runtime.ticket import Ticket, Trouble, unreadable_id
+from sagabus.secrecy.signing import Signing
 from sagabus.transport import Delivery
 
 _RETRY_BYTES: Final = 64
@@ -67,20 +68,29 @@ class Sorted:
         sagas: the work of each saga.
         consumers: the work of the consumers.
         finished: tickets that nobody handles; their trouble says why.
+        doubtful: what is wrong with the signatures of messages that were taken all the same.
     """
 
     sagas: dict[SagaKey, SagaWork] = field(factory=dict)
     consumers: list[ConsumerWork] = field(factory=list)
     finished: list[Ticket] = field(factory=list)
+    doubtful: list[UntrustedError] = field(factory=list)
 
 
-def sort_batch(endpoint: Endpoint, deliveries: Sequence[Delivery], max_bytes: int) -> Sorted:
-    """Sort *deliveries* of one endpoint. A delivery that several sagas and consumers handle goes to each of them."""
+def sort_batch(
+    endpoint: Endpoint, deliveries: Sequence[Delivery], max_bytes: int, signing: Signing | None = None
+) -> Sorted:
+    """Sort *deliveries* of one endpoint. A delivery that several sagas and consumers handle goes to each of them.
+
+    Args:
+        max_bytes: the size limit of an envelope.
+        signing: how messages must be signed; None takes all of them.
+    """
     result = Sorted()
     for delivery in deliveries:
         ticket = Ticket(delivery, None, exhausted=delivery.count > endpoint.options.retry.max_attempts)
         try:
-            _sort_one(endpoint, ticket, max_bytes, result)
+            _sort_one(endpoint, ticket, max_bytes, signing, result)
         except CodecError as error:
             # Nobody has begun with it: whatever was sorted in before the error is taken out again.
             _withdraw(result, ticket)
@@ -89,11 +99,24 @@ def sort_batch(endpoint: Endpoint, deliveries: Sequence[Delivery], max_bytes: in
     return result
 
 
-def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, result: Sorted) -> None:
-    ticket.envelope = envelopes.decode(ticket.delivery.body, max_bytes + _RETRY_BYTES)
+def message_id(body: bytes, max_bytes: int) -> str:
+    """Return the id that the dead letter of *body* has, or would have; arguments as `sort_batch`."""
+    try:
+        return envelopes.admit(body, max_bytes + _RETRY_BYTES).id
+    except CodecError:
+        return unreadable_id(body)
+
+
+def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, signing: Signing | None, result: Sorted) -> None:
+    ticket.envelope = envelopes.admit(ticket.delivery.body, max_bytes + _RETRY_BYTES)
+    if signing is not None:
+        _check_signature(signing, endpoint, ticket.envelope, result)
+    policy = endpoint.options.retry_of(ticket.envelope.type)
+    ticket.exhausted = ticket.delivery.count > policy.max_attempts
     incoming = Incoming(ticket.envelope)
     name = ticket.envelope.type
-    sagas = [s for s in endpoint.sagas if name in s.handlers or (name == MERGE and _addressed(s, ticket))]
+    # A merge that names no saga is for none, whatever handles merges: nobody but a forger sends one.
+    sagas = [s for s in endpoint.sagas if (_addressed(s, ticket) if name == MERGE else name in s.handlers)]
     consumers = [c for c in endpoint.consumers if c.kind.name == name]
     if not sagas and not consumers:
         incoming.kind  # noqa: B018 - raises where the type is unknown altogether, which is another reason
@@ -116,6 +139,15 @@ def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, result: Sorted
     for _ in range(homeless):
         if ticket.through(Trouble("early")):
             result.finished.append(ticket)
+
+
+def _check_signature(signing: Signing, endpoint: Endpoint, envelope: Envelope, result: Sorted) -> None:
+    try:
+        signing.check(envelope, endpoint.name)
+    except UntrustedError as error:
+        if signing.demand:
+            raise
+        result.doubtful.append(error)
 
 
 def _addressed(definition: SagaDefinition, ticket: Ticket) -> bool:

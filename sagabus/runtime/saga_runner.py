@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 
-from sagabus.advance import advance
+from sagabus.advance import Guard, advance
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
-from sagabus.envelope import SagaKey
+from sagabus.envelope import Incoming, SagaKey
 from sagabus.errors import CodecError, CorruptRecordError
-from sagabus.outgoing import from_lines, posted_merge
+from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, posted_merge
+from sagabus.printable import said
 from sagabus.runtime.intake import SagaWork
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.pause import race_pause_s
 from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.runtime.watchdog import Watch, name_of
 from sagabus.store.protocol import Bookkeeping, Store
 
 _MAX_STALLS: Final = 24
@@ -25,6 +27,23 @@ _MAX_STALLS: Final = 24
 _MAX_LOOKS: Final = 14
 """How often a lease that somebody else holds is asked for; meanwhile nothing of the batch is dispatched."""
 _JITTER_FROM_STALL: Final = 2
+
+
+@frozen
+class HandledSaga:
+    """What a handler, a merger or `decide()` of a saga is at work on.
+
+    Attributes:
+        work: what the saga has to handle.
+        snapshot: the saga as it was.
+        message: the message handled; None where no single one is to blame: for a merge, and for what is decided after
+            several.
+    """
+
+    work: SagaWork
+    snapshot: Snapshot
+    message: Incoming | None
+
 
 Finish = Callable[[Ticket, Trouble | None], None]
 """Told of each ticket that one saga is through with, and what went wrong, if anything did."""
@@ -67,10 +86,14 @@ class SagaRunner:
         leases: those of exclusive sagas.
         jitter: returns a number in [0, 1); spreads the re-runs of writers that keep colliding.
         log: a structlog logger.
+        watch: what their handlers run under.
     """
 
-    def __init__(self, store: Store, *, by: str, leases: LeasesInHand, jitter: Callable[[], float], log: Any) -> None:
+    def __init__(
+        self, store: Store, *, by: str, leases: LeasesInHand, jitter: Callable[[], float], log: Any, watch: Watch
+    ) -> None:
         self.store, self.by, self.leases, self.jitter, self.log = store, by, leases, jitter, log
+        self.watch = watch
         self.tally = Tally()
         self.now_ms = 0
 
@@ -134,17 +157,17 @@ class _Batch:
         for work, snapshot in zip(works, snapshots, strict=True):
             self._runner.now_ms = snapshot.now_ms
             ours = snapshot.grant is None or self._leases.take(work.key, snapshot.grant)
-            self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed)
-            self._exhausted(work)
+            self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed, snapshot.timers)
+            self._exhausted(work, snapshot)
             if not work.incoming:
                 continue
             if not ours:
                 self._note_held(snapshot)
                 left[work.key] = work
                 continue
-            commit = advance(work.definition, snapshot, work.incoming)
+            commit = advance(work.definition, snapshot, work.incoming, guard=self._guard(work, snapshot))
             self._tally.runs += len(commit.ids) + len(commit.failures)
-            self._not_handled(work, commit)
+            self._not_handled(work, snapshot, commit)
             if commit.ids:
                 runs.append((work, snapshot, self._fenced(work, snapshot, commit)))
             elif work.incoming:
@@ -162,6 +185,16 @@ class _Batch:
             if work.incoming:
                 left[work.key] = work
         return left
+
+    def _guard(self, work: SagaWork, snapshot: Snapshot) -> Guard:
+        """Return what calls the code of the saga's author, each call for as long as it may take."""
+        watch = self._runner.watch
+
+        def guard(message: Incoming | None, function: Callable[..., Any], *args: Any) -> Any:
+            handled = HandledSaga(work, snapshot, message)
+            return watch.run(handled, name_of(function), time.monotonic(), function, *args)
+
+        return guard
 
     def _fenced(self, work: SagaWork, snapshot: Snapshot, commit: Commit) -> Commit:
         """Return *commit* under the lease that its run was made under, if any; the last of all gives that back."""
@@ -186,33 +219,43 @@ class _Batch:
     def _committed(self, work: SagaWork, snapshot: Snapshot, commit: Commit, result: Result) -> None:
         self._log_outcome(commit, result)
         if result.consumed:
-            self._consumed_before(work, commit.key, commit.life, result.consumed)
+            self._consumed_before(work, commit.key, commit.life, result.consumed, None)
         if result.outcome in (Outcome.AGAIN, Outcome.DUPLICATE):
             return
         halves = [commit.facts]
         if result.outcome is Outcome.STORED and commit.decision is not None:
             halves.append(commit.decision)
+        ended = result.outcome is Outcome.STORED and commit.completes
+        standing = set() if ended else _timers_left(halves)
         for half in halves:
-            self._release(commit, snapshot, half)
-        if result.outcome is Outcome.STORED and commit.completes:
+            self._release(snapshot, half, standing)
+        if ended:
             self._outbound.unscheduled += snapshot.timers.values()
         last = commit.ids[-1]
         if result.posted_merge:
-            self._outbound.add([posted_merge(commit.key, commit.life, last, work.definition.endpoint, snapshot.now_ms)])
+            endpoint, signing = work.definition.endpoint, work.definition.signing
+            merge = posted_merge(commit.key, commit.life, last, endpoint, snapshot.now_ms, signing)
+            self._outbound.add([merge])
         for id_ in commit.ids:
             if any(id_ in half.outgoing for half in halves) or (result.posted_merge and id_ == last):
                 self._outbound.mark(commit.key, id_)
             self._through(work, id_, None)
 
-    def _release(self, commit: Commit, snapshot: Snapshot, half: Half) -> None:
+    def _release(self, snapshot: Snapshot, half: Half, timers: Collection[str]) -> None:
         for messages in half.outgoing.values():
-            self._outbound.add(messages)
+            self._outbound.add(_wanted(messages, timers))
         for name in (*half.cancelled, *half.timers):
             if name in snapshot.timers:
                 self._outbound.unscheduled.append(snapshot.timers[name])
 
-    def _consumed_before(self, work: SagaWork, key: SagaKey, life: int, consumed: Any) -> None:
-        """Dispatch again what messages consumed before have left undispatched, and be done with them."""
+    def _consumed_before(
+        self, work: SagaWork, key: SagaKey, life: int, consumed: Any, timers: Mapping[str, str] | None
+    ) -> None:
+        """Dispatch again what messages consumed before have left undispatched, and be done with them.
+
+        Args:
+            timers: those of the record, where it was read after the ids were consumed; others are called off by now.
+        """
         for id_, lines in consumed.items():
             if id_ not in work.tickets:
                 continue
@@ -223,25 +266,26 @@ class _Batch:
                     # It stays in the outbox, and the dead letter says so: what cannot be read cannot be sent.
                     self._through(work, id_, Trouble.of(error, key))
                     continue
-                self._outbound.add(messages)
+                self._outbound.add(messages if timers is None else _wanted(messages, timers.values()))
                 if merge:
-                    self._outbound.add([posted_merge(key, life, id_, work.definition.endpoint, self._runner.now_ms)])
+                    endpoint, signing = work.definition.endpoint, work.definition.signing
+                    self._outbound.add([posted_merge(key, life, id_, endpoint, self._runner.now_ms, signing)])
                 self._outbound.mark(key, id_)
             self._tally.duplicates += 1
             self._log.debug("handled", saga=str(key), message_id=id_, outcome="duplicate")
             self._through(work, id_, None)
 
-    def _exhausted(self, work: SagaWork) -> None:
+    def _exhausted(self, work: SagaWork, snapshot: Snapshot) -> None:
         for id_, tickets in list(work.tickets.items()):
             if any(ticket.exhausted for ticket in tickets):
-                self._through(work, id_, Trouble("killed-worker", None, work.key))
+                self._through(work, id_, Trouble("killed-worker", None, work.key, snapshot))
 
-    def _not_handled(self, work: SagaWork, commit: Commit) -> None:
+    def _not_handled(self, work: SagaWork, snapshot: Snapshot, commit: Commit) -> None:
         for failure in commit.failures:
             self._tally.failures += 1
-            self._through(work, failure.incoming.id, Trouble.of(failure.error, work.key))
+            self._through(work, failure.incoming.id, Trouble.of(failure.error, work.key, snapshot))
         for incoming in commit.early:
-            self._through(work, incoming.id, Trouble("early", None, work.key))
+            self._through(work, incoming.id, Trouble("early", None, work.key, snapshot))
         for incoming in commit.stale:
             self._log.debug(
                 "handled",
@@ -252,9 +296,7 @@ class _Batch:
             )
             self._through(work, incoming.id, None)
         if commit.unmergeable is not None:
-            self._log.error(
-                "unmergeable", saga=str(work.key), error=f"{type(commit.unmergeable).__name__}: {commit.unmergeable}"
-            )
+            self._log.error("unmergeable", saga=str(work.key), error=said(commit.unmergeable))
             for incoming in commit.leftover:
                 self._through(work, incoming.id, Trouble("parked", commit.unmergeable, work.key))
 
@@ -321,3 +363,20 @@ class _Batch:
                 merged=merged,
                 completed=commit.completes and result.outcome is Outcome.STORED,
             )
+
+
+def _timers_left(halves: Sequence[Half]) -> set[str]:
+    """Return the ids of the timers that one commit sets and does not cancel or replace itself."""
+    timers: dict[str, str] = {}
+    for half in halves:
+        for name in half.cancelled:
+            timers.pop(name, None)
+        timers.update(half.timers)
+    return set(timers.values())
+
+
+def _wanted(messages: Iterable[Outgoing], timers: Collection[str]) -> Iterator[Outgoing]:
+    """Yield *messages* without the timers that are not among *timers*: nobody would hear them."""
+    for message in messages:
+        if message.kind is not OutgoingKind.TIMER or message.id in timers:
+            yield message

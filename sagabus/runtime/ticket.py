@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import traceback
+from typing import Final
 
 from attrs import define, field, frozen
 
+from sagabus.commit import Snapshot
+from sagabus.dead_letters.context import saga_context
 from sagabus.envelope import Envelope, SagaKey, derive_id
-from sagabus.errors import CodecError
+from sagabus.errors import CodecError, HandlerTimedOutError
+from sagabus.printable import encodable, said, shortened
+from sagabus.redaction import scrub
 from sagabus.store.protocol import DeadLetter
 from sagabus.transport import Delivery
+
+_MOST_OF_AN_ERROR: Final = 4_000
+_MOST_OF_A_TRACEBACK: Final = 40_000
 
 
 @frozen
@@ -17,33 +25,45 @@ class Trouble:
     """Why one handler of a delivery is not done with it.
 
     Attributes:
-        reason: `failed`, `early`, `parked`, `killed-worker`, or the reason of a CodecError.
+        reason: `failed`, `early`, `parked`, `killed-worker`, `timed-out`, or the reason of a CodecError.
         error: what was raised; None where nothing was.
         saga: the saga concerned, if any.
+        snapshot: that saga as it was, where it was read.
     """
 
     reason: str
     error: BaseException | None = None
     saga: SagaKey | None = None
+    snapshot: Snapshot | None = field(default=None, repr=False, eq=False)
 
     @classmethod
-    def of(cls, error: BaseException, saga: SagaKey | None = None) -> Trouble:
+    def of(cls, error: BaseException, saga: SagaKey | None = None, snapshot: Snapshot | None = None) -> Trouble:
         """Return the trouble that an exception means."""
-        return cls(error.reason if isinstance(error, CodecError) else "failed", error, saga)
+        reason = error.reason if isinstance(error, CodecError | HandlerTimedOutError) else "failed"
+        return cls(reason, error, saga, snapshot)
 
     @property
     def text(self) -> str:
-        """Return what happened, in a line."""
+        """Return what happened, in a line, without credentials."""
         if self.error is None:
             return _TEXTS.get(self.reason, self.reason)
-        return f"{type(self.error).__name__}: {self.error}"
+        return _bounded(said(self.error), _MOST_OF_AN_ERROR)
 
     @property
     def trace(self) -> str:
-        """Return the traceback of what was raised; empty for what users need no traceback for."""
+        """Return the traceback of what was raised, without credentials; empty for what users need no traceback for."""
         if self.error is None or isinstance(self.error, CodecError):
             return ""
-        return "".join(traceback.format_exception(self.error))
+        return _bounded("".join(traceback.format_exception(self.error)), _MOST_OF_A_TRACEBACK)
+
+
+def _bounded(text: str, most: int) -> str:
+    """Return *text* without credentials, and not much more than *most* characters of it."""
+    if len(text) > 2 * most:
+        # Cut between words, so that no half of a credential is left, before it takes long to look for them.
+        words = text[: 2 * most]
+        text = words[: max(most + 1, words.rfind(" "), words.rfind("\n"))]
+    return encodable(shortened(scrub(text), most))
 
 
 _TEXTS = {
@@ -52,6 +72,11 @@ _TEXTS = {
     "killed-worker": "its workers died while they handled it, every time",
     "no-handler": "no saga and no consumer on this endpoint handles its type",
 }
+
+
+def unreadable_id(body: bytes) -> str:
+    """Return the id that the dead letter of *body* has, in which none can be read."""
+    return derive_id("unreadable", body.hex())
 
 
 @define(eq=False)
@@ -85,11 +110,13 @@ class Ticket:
             return self.delivery.count
         return self.envelope.attempt + (self.delivery.count - 2 if self.exhausted else 0)
 
-    def dead_letter(self, trouble: Trouble, reason: str, now_ms: int) -> DeadLetter:
+    def dead_letter(
+        self, trouble: Trouble, reason: str, now_ms: int, *, worker: str = "", host: str = "", handler: str = ""
+    ) -> DeadLetter:
         """Return the dead letter of this delivery."""
         envelope = self.envelope
         return DeadLetter(
-            id=envelope.id if envelope else derive_id("unreadable", self.delivery.body.hex()),
+            id=envelope.id if envelope else unreadable_id(self.delivery.body),
             endpoint=self.delivery.queue,
             reason=reason,
             error=trouble.text,
@@ -99,4 +126,8 @@ class Ticket:
             body=self.delivery.body,
             type=envelope.type if envelope else "",
             saga=str(trouble.saga or "") or (envelope.saga if envelope else ""),
+            context=saga_context(trouble.snapshot) if trouble.snapshot else b"",
+            worker=worker,
+            host=host,
+            handler=handler,
         )

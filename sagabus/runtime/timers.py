@@ -1,14 +1,16 @@
-"""The pump: sends what waits in the store when its time has come. Every worker has one; a lease keeps them apart."""
+"""The pump: sends what waits in the store when its time has come, and keeps house. Every worker has one."""
 
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Final
 
 from sagabus.bus import Bus
 from sagabus.errors import SagabusError
 from sagabus.outgoing import Outgoing, OutgoingKind
-from sagabus.runtime.dispatch import homeless_letter
+from sagabus.runtime.burial import Burial
+from sagabus.runtime.housekeeping import Housekeeping
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled
 from sagabus.transport import Parcel, Refusal
 
@@ -24,14 +26,17 @@ class TimerPump:
     A message is sent, confirmed, and only then forgotten: one that is sent twice has the same id both times.
     """
 
-    def __init__(self, bus: Bus, *, log: Any) -> None:
+    def __init__(self, bus: Bus, *, log: Any, worker: str = "") -> None:
         self._bus, self._log = bus, log
+        self._burial = Burial(worker)
+        self._housekeeping = Housekeeping(bus, worker, log=log)
 
     def run(self, stop: threading.Event) -> None:
         """Pump until *stop* is set."""
         while not stop.is_set():
             try:
                 moved = self.pump()
+                self._housekeeping.step(time.monotonic())
             except SagabusError as error:
                 self._log.error("timers-waiting", error=str(error))
                 stop.wait(_TROUBLE_WAIT_S)
@@ -42,12 +47,13 @@ class TimerPump:
     def pump(self) -> int:
         """Send up to a batch of what is due; return how many messages were due."""
         due = self._bus.store.due(_BATCH, _LEASE_S)
-        if not due:
-            return 0
-        through, homeless = self._send(due)
-        if through:
-            letters = tuple(self._letter(item) for item in homeless)
-            self._bus.store.note(Bookkeeping(unscheduled=tuple(item.id for item in through), buried=letters))
+        damaged = [item for item in due if item.unreadable]
+        whole = [item for item in due if not item.unreadable] if damaged else due
+        through, homeless = self._send(whole) if whole else ([], [])
+        if through or damaged:
+            letters = self._letters(homeless, damaged) if homeless or damaged else ()
+            ids = tuple(item.id for item in (*through, *damaged))
+            self._bus.store.note(Bookkeeping(unscheduled=ids, buried=letters))
         return len(due)
 
     def _send(self, due: list[Scheduled]) -> tuple[list[Scheduled], list[Scheduled]]:
@@ -63,8 +69,27 @@ class TimerPump:
         through, more = self._send(others) if others else ([], [])
         return [*homeless, *through], [*homeless, *more]
 
-    def _letter(self, item: Scheduled) -> DeadLetter:
-        letter = homeless_letter(item.endpoint, item.body, item.id, item.due_ms)
+    def _letters(self, homeless: list[Scheduled], damaged: list[Scheduled]) -> tuple[DeadLetter, ...]:
+        # Given up now, however long ago it was due: letters expire by when they were given up.
+        now_ms, _ = self._bus.store.next_due_ms()
+        return (
+            *(self._letter(item, now_ms) for item in homeless),
+            *(self._letter_of_damaged(item, now_ms) for item in damaged),
+        )
+
+    def _letter(self, item: Scheduled, now_ms: int) -> DeadLetter:
+        letter = self._burial.of_homeless(item.endpoint, item.body, item.id, now_ms)
+        self._log.error("dead-lettered", reason=letter.reason, error=letter.error, message_id=letter.id)
+        return letter
+
+    def _letter_of_damaged(self, item: Scheduled, now_ms: int) -> DeadLetter:
+        """Put on record what cannot be sent, as nobody knows where to: its bytes, and the id they were found under."""
+        name = item.id.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        error = (
+            f"the store keeps something under {name!r} until its time that cannot be read ({item.unreadable}); "
+            f"the body is what was there: send its message again, or restore the store from a backup"
+        )
+        letter = self._burial.of_body("", item.body, name, now_ms, "corrupt", error)
         self._log.error("dead-lettered", reason=letter.reason, error=letter.error, message_id=letter.id)
         return letter
 

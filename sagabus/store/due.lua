@@ -4,19 +4,15 @@
 -- KEYS[2]  hash    message id -> the message, MessagePack
 -- ARGV[1]  how many at most
 -- ARGV[2]  for how long nobody else gets them, ms
--- RETURNS  the messages
+-- RETURNS  for each its id, and the message; false where that is missing
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 local messages = {}
 for _, id in ipairs(ids) do
-  local message = redis.call('HGET', KEYS[2], id)
-  if message then
-    messages[#messages + 1] = message
-    redis.call('ZADD', KEYS[1], now + ARGV[2], id)
-  else
-    redis.call('ZREM', KEYS[1], id)
-  end
+  messages[#messages + 1] = id
+  messages[#messages + 1] = redis.call('HGET', KEYS[2], id)
+  redis.call('ZADD', KEYS[1], now + ARGV[2], id)
 end
 return messages

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -75,17 +75,35 @@ _meta_decoder: Final = msgspec.msgpack.Decoder(_Meta)
 _entry_decoder: Final = msgspec.msgpack.Decoder(_Entry)
 
 
+class TimerPlace(NamedTuple):
+    """The keys of some messages that wait: id -> when, ms; and id -> the message."""
+
+    whens: str
+    bodies: str
+
+
 class Keys:
     """The names of a namespace's keys."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self.timers = f"{namespace}:{{{namespace}:timers}}:due"
-        self.timer_bodies = f"{namespace}:{{{namespace}:timers}}:body"
+        self.timers, self.timer_bodies = self.timer_place(0)
         self.dead = f"{namespace}:{{{namespace}:dead}}:when"
         self.dead_bodies = f"{namespace}:{{{namespace}:dead}}:body"
+        self.dead_heads = f"{namespace}:{{{namespace}:dead}}:head"
+        self.dead_marks = f"{namespace}:{{{namespace}:dead}}:resent"
+        self.dead_audit = f"{namespace}:{{{namespace}:dead}}:audit"
         self._prefix = f"{namespace}:{{{namespace}:"
         self._documents = f"{namespace}:documents:{{{namespace}:"
+
+    def letter_keys(self) -> tuple[str, ...]:
+        """Return the keys that the scripts which remove dead letters take."""
+        return self.dead, self.dead_bodies, self.dead_heads, self.dead_marks, self.dead_audit
+
+    def timer_place(self, number: int) -> TimerPlace:
+        """Return the keys of one of the places where messages wait for their time, each in a slot of its own."""
+        tag = f"{{{self.namespace}:timers{f':{number}' if number else ''}}}"
+        return TimerPlace(f"{self.namespace}:{tag}:due", f"{self.namespace}:{tag}:body")
 
     def saga(self, key: SagaKey) -> str:
         """Return what all keys of a saga begin with."""
@@ -165,6 +183,7 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
             for actor, counter, context in meta.live
         }
         clock = unflat(meta.clock)
+        timers = {name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"}
     except (KeyError, IndexError, ValueError, msgspec.MsgspecError) as error:
         raise CodecError(f"{type(error).__name__}: {error}") from error
     return Snapshot(
@@ -175,7 +194,7 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
         clock=clock,
         versions=tuple(versions[dot] for dot in sort_dots(versions)) if len(versions) > 1 else tuple(versions.values()),
         consumed={id_: lines for id_, lines in zip(want.ids, seen, strict=False) if lines is not None},
-        timers={name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"},
+        timers=timers,
         pending_merge=meta.pending_merge,
         starter=record.get(b"s", b""),
     )
@@ -259,10 +278,10 @@ def history_entry(data: bytes) -> HistoryEntry:
     """
     try:
         entry = _entry_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+        trace = entry.trace
+        parents = tuple(Dot(str(trace.parents[i]), int(trace.parents[i + 1])) for i in range(0, len(trace.parents), 2))
+    except (IndexError, ValueError, msgspec.MsgspecError) as error:
         raise CodecError(f"history: {error}") from error
-    trace = entry.trace
-    parents = tuple(Dot(str(trace.parents[i]), int(trace.parents[i + 1])) for i in range(0, len(trace.parents), 2))
     return HistoryEntry(
         dot=Dot(entry.actor, entry.counter) if entry.counter else None,
         outcome=entry.outcome,

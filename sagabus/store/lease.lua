@@ -11,10 +11,18 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = redis.call('HMGET', KEYS[1], 'holder', 'token', 'ends')
-local holder, token, ends = known[1], tonumber(known[2] or 0), tonumber(known[3] or 0)
-local mine = holder == ARGV[2] and token == tonumber(ARGV[3])
 local action, argument = ARGV[1], tonumber(ARGV[4])
+-- What is damaged is as good as never granted: the token, made from the time, outgrows what was.
+local ok, known = pcall(redis.call, 'HMGET', KEYS[1], 'holder', 'token', 'ends')
+if not ok then
+  known = {}
+  if action == 'grant' then redis.call('DEL', KEYS[1]) end
+end
+local holder, token, ends = known[1], tonumber(known[2]), tonumber(known[3])
+if not (holder and token and ends) then
+  holder, token, ends = false, 0, 0
+end
+local mine = holder == ARGV[2] and token == tonumber(ARGV[3])
 
 local function keep(who, number, until_ms)
   redis.call('HSET', KEYS[1], 'holder', who, 'token', string.format('%.0f', number), 'ends', string.format('%.0f', until_ms))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
@@ -26,10 +27,13 @@ from sagabus.envelope import SagaKey
 from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
 from sagabus.store.memory_documents import MemoryDocuments
 from sagabus.store.memory_leases import MemoryLeases
+from sagabus.store.memory_letters import MemoryLetters
+from sagabus.store.memory_waiting import MemoryWaiting
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.versions import Dot, VersionSet, covers, includes
 
 if TYPE_CHECKING:
+    from sagabus.errors import CorruptRecordError
     from sagabus.link import Command, ServerIdentity
 
 
@@ -66,11 +70,11 @@ class MemoryStore:
         self.actor = actor
         self._now_ms = now_ms
         self._records: dict[SagaKey, Record] = {}
-        self._scheduled: dict[str, tuple[int, Scheduled]] = {}
-        self._dead: dict[str, DeadLetter] = {}
         self._lock = threading.RLock()
         self.documents = MemoryDocuments(now_ms, lambda: self.actor)
         self.leases = MemoryLeases(now_ms)
+        self.letters = MemoryLetters(now_ms)
+        self.waiting = MemoryWaiting(now_ms, self._forget_timer)
 
     @property
     def url(self) -> str:
@@ -121,7 +125,9 @@ class MemoryStore:
             record = self._record(key, self._now_ms())
             return list(record.history) if record else []
 
-    def sagas(self, name: str | None = None) -> Iterator[SagaRow]:
+    def sagas(
+        self, name: str | None = None, *, unreadable: list[CorruptRecordError] | None = None
+    ) -> Iterator[SagaRow]:
         with self._lock:
             now = self._now_ms()
             rows = [
@@ -149,11 +155,10 @@ class MemoryStore:
     def note(self, bookkeeping: Bookkeeping) -> None:
         with self._lock:
             for item in bookkeeping.scheduled:
-                self._scheduled[item.id] = (item.due_ms, item)
+                self.waiting.schedule(item)
             for id_ in bookkeeping.unscheduled:
-                self._scheduled.pop(id_, None)
-            for letter in bookkeeping.buried:
-                self._dead[f"{letter.endpoint}/{letter.id}"] = letter
+                self.waiting.unschedule(id_)
+            self.letters.bury(bookkeeping.buried)
             for key, ids in bookkeeping.dispatched.items():
                 record = self._records.get(key)
                 for id_ in ids if record else ():
@@ -163,26 +168,24 @@ class MemoryStore:
         raise NotImplementedError("a store in memory shares no server with any transport; call note()")
 
     def due(self, limit: int, lease_s: float) -> list[Scheduled]:
-        with self._lock:
-            now = self._now_ms()
-            ripe = sorted((when, id_) for id_, (when, _) in self._scheduled.items() if when <= now)[:limit]
-            items = [self._scheduled[id_][1] for _, id_ in ripe]
-            for item in items:
-                self._scheduled[item.id] = (now + round(lease_s * 1000), item)
-            return items
+        return self.waiting.due(limit, lease_s)
 
     def next_due_ms(self) -> tuple[int, int | None]:
-        with self._lock:
-            return self._now_ms(), min((when for when, _ in self._scheduled.values()), default=None)
+        return self._now_ms(), next((waiting.at_ms for waiting in self.waiting.find()), None)
 
     def scheduled(self, limit: int = 1000) -> list[Scheduled]:
+        return [waiting.item for waiting in islice(self.waiting.find(), limit)]
+
+    def _forget_timer(self, key: SagaKey, timer: str, message_id: str) -> bool:
         with self._lock:
-            ordered = sorted(self._scheduled.values(), key=lambda entry: (entry[0], entry[1].id))
-            return [item for _, item in ordered[:limit]]
+            record = self._record(key, self._now_ms())
+            if record is None or record.timers.get(timer) != message_id:
+                return False
+            del record.timers[timer]
+            return True
 
     def dead(self, limit: int = 1000) -> list[DeadLetter]:
-        with self._lock:
-            return sorted(self._dead.values(), key=lambda d: (d.at_ms, f"{d.endpoint}/{d.id}"), reverse=True)[:limit]
+        return list(islice(self.letters.find(), limit))
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------

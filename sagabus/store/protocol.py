@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import field, frozen
 
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Result, Snapshot, Want
+from sagabus.dead_letters.letter import DeadLetter as DeadLetter
+from sagabus.dead_letters.part import LetterStore
 from sagabus.documents.write import DocumentStore
 from sagabus.envelope import SagaKey
 from sagabus.leases.grant import LeaseStore
 
 if TYPE_CHECKING:
+    from sagabus.errors import CorruptRecordError
     from sagabus.link import Command, ServerIdentity
+    from sagabus.waiting.part import WaitingStore
 
 
 @frozen
@@ -26,6 +30,7 @@ class Scheduled:
         body: the envelope, JSON.
         due_ms: when, ms since 1970, store's clock.
         partition_key: as of a parcel.
+        unreadable: why it cannot be read, where it cannot; then it has no endpoint, and *body* is what is stored.
     """
 
     id: str
@@ -33,36 +38,7 @@ class Scheduled:
     body: bytes
     due_ms: int
     partition_key: str = ""
-
-
-@frozen
-class DeadLetter:
-    """A message that was given up, with all that is needed to understand it and to try again.
-
-    Attributes:
-        id: the message id; where it could not be read, one derived from its bytes.
-        endpoint: whose queue it came from, or was meant for.
-        reason: a stable word: `undecodable`, `unknown-type`, `unknown-version`, `too-large`, `no-handler`, `no-saga`,
-            `no-endpoint`, `failed`, `killed-worker`.
-        error: what happened, in a line.
-        traceback: where, for a handler that raised; else empty.
-        attempts: how often handling it was begun.
-        at_ms: when it was given up.
-        body: the message as it came off the wire.
-        type: its wire name, where it could be read.
-        saga: the saga that it was for, as `name/id`, where known.
-    """
-
-    id: str
-    endpoint: str
-    reason: str
-    error: str
-    traceback: str
-    attempts: int
-    at_ms: int
-    body: bytes
-    type: str = ""
-    saga: str = ""
+    unreadable: str = ""
 
 
 @frozen
@@ -132,6 +108,16 @@ class Store(Protocol):
         """Return the part that grants leases."""
         ...
 
+    @property
+    def letters(self) -> LetterStore:
+        """Return the part that keeps dead letters."""
+        ...
+
+    @property
+    def waiting(self) -> WaitingStore:
+        """Return the part that shows and changes messages which wait for their time."""
+        ...
+
     def open(self) -> None:
         """Connect and make sure that the server is fit to hold sagas.
 
@@ -180,20 +166,23 @@ class Store(Protocol):
         ...
 
     def dead(self, limit: int = 1000) -> list[DeadLetter]:
-        """Return the dead letters, newest first."""
+        """Return the newest *limit* dead letters, newest first; `letters` finds others."""
         ...
 
     def history(self, key: SagaKey) -> list[HistoryEntry]:
         """Return what the record of a saga remembers, oldest first; empty for no saga."""
         ...
 
-    def sagas(self, name: str | None = None) -> Iterator[SagaRow]:
+    def sagas(
+        self, name: str | None = None, *, unreadable: list[CorruptRecordError] | None = None
+    ) -> Iterator[SagaRow]:
         """Yield every stored saga, of one class where *name* says so, in no order, while others may write.
 
         A saga may come twice.
 
         Raises:
-            CorruptRecordError: a record cannot be read; raised last, when all others have come.
+            CorruptRecordError: a record cannot be read; raised last, when all others have come. Where *unreadable* is
+                given such errors are added to it instead, as they come.
         """
         ...
 

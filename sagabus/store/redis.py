@@ -6,43 +6,31 @@ Loads and commits of a batch are one script call on one server; on a cluster one
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeVar
+from itertools import islice
+from typing import Any, Final
 
-import msgspec
 from attrs import evolve
 from redis.crc import key_slot
 
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Result, Snapshot, Want
 from sagabus.envelope import SagaKey
-from sagabus.errors import CodecError, CorruptRecordError, StoreRefusedError
+from sagabus.errors import CodecError, CorruptRecordError
 from sagabus.link import EPOCH, Command, Link, Script, ServerIdentity
-from sagabus.node import parse_info
+from sagabus.link.fitness import check_fit, parse_info, replicas_of
+from sagabus.observe.log import get_logger
+from sagabus.store.chunks import chunks
 from sagabus.store.layout import Keys, commit_args, history_entry, load_keys, result, snapshot
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.store.redis_documents import RedisDocuments
 from sagabus.store.redis_leases import RedisLeases, granted
+from sagabus.store.redis_letters import RedisLetters
+from sagabus.store.redis_timers import RedisTimers
+from sagabus.store.redis_waiting import RedisWaiting
+from sagabus.store.rights import check_rights
+from sagabus.terms import Terms
 
 _LOAD: Final = Script.beside("sagabus.store", "load.lua")
 _COMMIT: Final = Script.beside("sagabus.store", "commit.lua")
-_DUE: Final = Script.beside("sagabus.store", "due.lua")
-_MIN_REDIS: Final = (7, 0)
-_MIN_VALKEY: Final = (7, 2)
-_ITEMS_A_COMMAND: Final = 1000
-
-T = TypeVar("T")
-
-
-class _ScheduledRow(msgspec.Struct, array_like=True, frozen=True):
-    id: str
-    endpoint: str
-    body: bytes
-    due_ms: int
-    partition_key: str
-
-
-_letter_encoder: Final = msgspec.msgpack.Encoder()
-_letter_decoder: Final = msgspec.msgpack.Decoder(DeadLetter)
-_row_decoder: Final = msgspec.msgpack.Decoder(_ScheduledRow)
 
 
 class RedisStore:
@@ -59,7 +47,14 @@ class RedisStore:
         self._keys = Keys(namespace)
         self.documents = RedisDocuments(self.link, self._keys)
         self.leases = RedisLeases(self.link, self._keys)
+        self.letters = RedisLetters(self.link, self._keys)
+        self._timers = RedisTimers(self.link, self._keys)
+        self.waiting = RedisWaiting(self.link, self._keys, self._timers)
         self._opened = False
+
+    def agree(self, terms: Terms) -> None:
+        """Keep the terms of a bus; see `Linked`."""
+        self.link.agree(terms)
 
     @property
     def url(self) -> str:
@@ -74,7 +69,13 @@ class RedisStore:
             return
         for node in self.link.node_keys():
             info = parse_info(self.link.on_node(node, "INFO"))
-            _check_server(self.url, info)
+            check_fit(self.url, info)
+            if (found := replicas_of(info)) < self.link.terms.replicas:
+                # Opened all the same, so that people can look; whoever writes waits until there are enough.
+                get_logger().warning(
+                    "replicas-missing", server=node or self.url, replicas=found, wanted=self.link.terms.replicas
+                )
+        check_rights(self.link, self._keys.namespace)
         self._opened = True
 
     def close(self) -> None:
@@ -112,6 +113,8 @@ class RedisStore:
                 except CodecError as error:
                     raise CorruptRecordError(str(wants[i].key), error) from error
                 snapshots[i] = evolve(found, grant=grants[i]) if i in grants else found
+        # What another worker has stored, and waited in vain for replicas to have, is about to be sent on or acked.
+        self.link.cover(self._keys.saga(found.key) + "r" for found in snapshots if found.consumed)
         return snapshots
 
     def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
@@ -157,16 +160,19 @@ class RedisStore:
         except CodecError as error:
             raise CorruptRecordError(str(key), error) from error
 
-    def sagas(self, name: str | None = None) -> Iterator[SagaRow]:
+    def sagas(
+        self, name: str | None = None, *, unreadable: list[CorruptRecordError] | None = None
+    ) -> Iterator[SagaRow]:
         pattern = self._keys.record_pattern(name)
-        unreadable: list[CorruptRecordError] = []
+        raised = unreadable is None
+        unreadable = [] if unreadable is None else unreadable
         for page in self.link.scan(pattern):
             keys = [self._keys.saga_of(found) for found in page]
             for loaded in self._load_page(keys, unreadable):
                 if loaded.lifecycle is not Lifecycle.ABSENT:
                     total = sum(loaded.clock.values())
                     yield SagaRow(loaded.key, loaded.lifecycle, len(loaded.versions), loaded.life, total)
-        if unreadable:
+        if raised and unreadable:
             raise unreadable[0]
 
     def _load_page(self, keys: Sequence[SagaKey], unreadable: list[CorruptRecordError]) -> list[Snapshot]:
@@ -188,102 +194,37 @@ class RedisStore:
             self.link.round(commands)
 
     def _noting(self, bookkeeping: Bookkeeping | None) -> list[Command]:
-        """Return the commands of *bookkeeping* that may go with the next round; on a cluster the others go first.
+        """Return the commands of *bookkeeping* that may go with the next round; what keeps something goes before.
 
-        One server runs commands in order; nodes do not wait for each other, and an outbox must not be cleared before
-        what was in it is scheduled.
+        An outbox must not be cleared before what was in it is scheduled, nor a message forgotten before it is a dead
+        letter: nodes do not wait for each other, and a full server refuses what keeps and does what forgets.
         """
         if not bookkeeping:
             return []
-        commands = self.note_commands(bookkeeping)
-        if self.link.is_cluster and (bookkeeping.scheduled or bookkeeping.buried):
-            first = self.note_commands(evolve(bookkeeping, dispatched={}))
-            self.link.round(first)
-            return commands[len(first) :]
-        return commands
+        forgetting = evolve(bookkeeping, scheduled=(), buried=())
+        if not forgetting or not (bookkeeping.scheduled or bookkeeping.buried):
+            return self.note_commands(bookkeeping)
+        self.link.round(self.note_commands(evolve(bookkeeping, unscheduled=(), dispatched={})))
+        return self.note_commands(forgetting)
 
     def note_commands(self, bookkeeping: Bookkeeping) -> list[Command]:
-        keys, commands = self._keys, []
-        for items in _chunks(bookkeeping.scheduled):
-            bodies: list[Any] = []
-            whens: list[Any] = []
-            for item in items:
-                row = _ScheduledRow(item.id, item.endpoint, item.body, item.due_ms, item.partition_key)
-                bodies += (item.id, msgspec.msgpack.encode(row))
-                whens += (item.due_ms, item.id)
-            commands.append(Command(("HSET", keys.timer_bodies, *bodies), keys.timer_bodies))
-            commands.append(Command(("ZADD", keys.timers, *whens), keys.timers))
-        for ids in _chunks(bookkeeping.unscheduled):
-            commands.append(Command(("ZREM", keys.timers, *ids), keys.timers))
-            commands.append(Command(("HDEL", keys.timer_bodies, *ids), keys.timer_bodies))
-        for letters in _chunks(bookkeeping.buried):
-            bodies, whens = [], []
-            for letter in letters:
-                name = f"{letter.endpoint}/{letter.id}"
-                bodies += (name, _letter_encoder.encode(letter))
-                whens += (letter.at_ms, name)
-            commands.append(Command(("HSET", keys.dead_bodies, *bodies), keys.dead_bodies))
-            commands.append(Command(("ZADD", keys.dead, *whens), keys.dead))
+        commands: list[Command] = []
+        commands += self._timers.scheduling(bookkeeping.scheduled)
+        commands += self._timers.unscheduling(bookkeeping.unscheduled)
+        commands += self.letters.burying(bookkeeping.buried)
         for key, dispatched in bookkeeping.dispatched.items():
             outbox = f"{self._keys.saga(key)}o"
-            commands += [Command(("HDEL", outbox, *ids), outbox) for ids in _chunks(dispatched)]
+            commands += [Command(("HDEL", outbox, *ids), outbox) for ids in chunks(dispatched)]
         return commands
 
     def due(self, limit: int, lease_s: float) -> list[Scheduled]:
-        call = _DUE.call((self._keys.timers, self._keys.timer_bodies), (limit, round(lease_s * 1000)))
-        return [_scheduled(data) for data in self.link.round([call])[0]]
+        return self._timers.due(limit, lease_s)
 
     def next_due_ms(self) -> tuple[int, int | None]:
-        name = self._keys.timers
-        now, first = self.link.round(
-            [Command(("TIME",), name), Command(("ZRANGE", name, 0, 0, "WITHSCORES"), name)],
-        )
-        return int(now[0]) * 1000 + int(now[1]) // 1000, int(float(first[1])) if first else None
+        return self._timers.next_due_ms()
 
     def scheduled(self, limit: int = 1000) -> list[Scheduled]:
-        name = self._keys.timers
-        (ids,) = self.link.round([Command(("ZRANGE", name, 0, limit - 1), name)])
-        return [_scheduled(data) for data in self._bodies(self._keys.timer_bodies, ids)]
+        return self._timers.scheduled(limit)
 
     def dead(self, limit: int = 1000) -> list[DeadLetter]:
-        name = self._keys.dead
-        (ids,) = self.link.round([Command(("ZRANGE", name, 0, limit - 1, "REV"), name)])
-        return [_letter_decoder.decode(data) for data in self._bodies(self._keys.dead_bodies, ids)]
-
-    def _bodies(self, name: str, ids: Sequence[bytes]) -> list[bytes]:
-        if not ids:
-            return []
-        (bodies,) = self.link.round([Command(("HMGET", name, *ids), name)])
-        return [body for body in bodies if body is not None]
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield *items* in parts that one command may take, also where a transport runs it inside a script."""
-    for start in range(0, len(items), _ITEMS_A_COMMAND):
-        yield items[start : start + _ITEMS_A_COMMAND]
-
-
-def _scheduled(data: bytes) -> Scheduled:
-    row = _row_decoder.decode(data)
-    return Scheduled(row.id, row.endpoint, row.body, row.due_ms, row.partition_key)
-
-
-def _check_server(url: str, info: dict[str, str]) -> None:
-    """Refuse a server that is too old, or that would evict keys.
-
-    Raises:
-        StoreRefusedError: with the mend.
-    """
-    name, minimum = ("Valkey", _MIN_VALKEY) if "valkey_version" in info else ("Redis", _MIN_REDIS)
-    text = info.get("valkey_version") or info["redis_version"]
-    if tuple(int(part) for part in text.split(".")[:2]) < minimum:
-        wanted = ".".join(map(str, minimum))
-        raise StoreRefusedError(
-            f"{name} {text} at {url} is too old; sagabus needs {name} {wanted} or newer. Upgrade the server"
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise StoreRefusedError(
-            f"the server at {url} has maxmemory-policy {policy}, which would silently delete sagas; "
-            f"run CONFIG SET maxmemory-policy noeviction, and set it in its configuration file"
-        )
+        return list(islice(self.letters.find(), limit))

@@ -56,11 +56,14 @@ class RedisLeases:
 def granted(reply: Sequence[Any]) -> Grant:
     """Return the grant that lease.lua answered with."""
     holder, token, until_ms, now_ms = reply
-    return Grant(holder.decode(), token, until_ms, now_ms)
+    return Grant(holder.decode(errors="replace"), token, until_ms, now_ms)
 
 
 def _known(time: Sequence[bytes], fields: Sequence[bytes | None]) -> Grant | None:
     holder, token, ends = fields
     if holder is None or token is None or ends is None:
         return None
-    return Grant(holder.decode(), int(token), int(ends), int(time[0]) * 1000 + int(time[1]) // 1000)
+    try:
+        return Grant(holder.decode(), int(token), int(ends), int(time[0]) * 1000 + int(time[1]) // 1000)
+    except ValueError:
+        return None  # lease.lua takes what is damaged for never granted, too

@@ -27,6 +27,8 @@ from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled, Store
 from sagabus.testing.document_contract import DocumentStoreContract
 from sagabus.testing.lease_contract import LeaseStoreContract
+from sagabus.testing.letter_contract import LetterStoreContract
+from sagabus.testing.waiting_contract import WaitingStoreContract
 from sagabus.versions import Dot, join
 
 KEY = SagaKey("CreditCheck", "42")
@@ -138,7 +140,7 @@ def letter(id_: str, at_ms: int, endpoint: str = "credit", **changes: Any) -> De
     return evolve(given, **changes)
 
 
-class StoreContract(DocumentStoreContract, LeaseStoreContract):
+class StoreContract(DocumentStoreContract, LeaseStoreContract, LetterStoreContract, WaitingStoreContract):
     """The laws of `sagabus.store.protocol.Store`, its parts and its commit rules. Inherit it and give it `store`."""
 
     @pytest.fixture
@@ -863,6 +865,20 @@ class StoreContract(DocumentStoreContract, LeaseStoreContract):
         store.note(Bookkeeping(scheduled=(again,)))
         assert store.due(5, 60.0) == [again]
         assert store.scheduled() == [again]
+
+    def test_timer_that_was_cancelled_from_outside_is_forgotten(self, store: Store) -> None:
+        """Under its name and id alone; the version, its siblings-to-be and other timers are as they were."""
+        before = started(store, facts=Half(b"s0", timers={"a": "1", "b": "2"}))
+        assert not store.waiting.forget_timer(KEY, "a", "2")
+        assert not store.waiting.forget_timer(KEY, "c", "1")
+        assert not store.waiting.forget_timer(SagaKey("CreditCheck", "nobody"), "a", "1")
+        assert store.waiting.forget_timer(KEY, "a", "1")
+        assert not store.waiting.forget_timer(KEY, "a", "1")
+        after = read(store)
+        assert after.timers == {"b": "2"}
+        assert (after.versions, after.clock) == (before.versions, before.clock)
+        assert put(store, writing(before, b"s1", "m", facts=Half(b"s1", timers={"a": "3"}))).outcome is Outcome.STORED
+        assert read(store).timers == {"a": "3", "b": "2"}
 
     # -- dead letters --------------------------------------------------------------------------------------------
 

@@ -196,6 +196,16 @@ class TransportContract:
         assert transport.send(parcels) == {1: Refusal.NO_ENDPOINT}
         assert bodies(take(transport.receiver(["a"], consumer="c", claim_s=60), 2)) == [b"1", b"3"]
 
+    def test_command_to_a_name_that_no_queue_can_have_is_refused_alone(self, transport: Transport) -> None:
+        """Where an answer goes is said by whoever asked: whatever they said, the sender lives and the others arrive."""
+        self.need("endpoints")
+        transport.declare("a", subscriptions=["t"])
+        names = ["", "x" * 200, "é" * 200, "{a}:0", "a*", "a.#", "a\u202e b", "../a", "%s"]
+        parcels = [*(command(name, b"lost") for name in names), event("é" * 200, b"lost")]
+        long_id = Parcel(ParcelKind.COMMAND, "a", b"1", "", "é" * 200)
+        assert transport.send([*parcels, long_id]) == dict.fromkeys(range(len(names)), Refusal.NO_ENDPOINT)
+        assert bodies(take(transport.receiver(["a"], consumer="c", claim_s=60), 1)) == [b"1"]
+
     def test_endpoint_declared_elsewhere_is_known_at_once(
         self, transport: Transport, make_transport: Callable[[], Transport]
     ) -> None:

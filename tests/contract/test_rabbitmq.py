@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from amqp.basic_message import Message
 from kombu.connection import Connection
 
 from sagabus.errors import ConfigurationError
@@ -46,6 +47,22 @@ def test_connection_lost_while_handling_brings_the_batch_again_alone(transport: 
     assert sorted((delivery.body, delivery.count) for delivery in came) == [(b"0", 2), (b"1", 2), (b"2", 2)]
     receiver.exchange((), came, (), 0, 0.0)
     assert bodies(take(receiver, 1)) == [b"sent"]
+
+
+@pytest.mark.parametrize("properties", [{}, {"content_encoding": "utf-8", "message_id": "é" * 100}])
+def test_message_of_somebody_elses_comes_as_it_was_and_comes_again(
+    transport: AmqpTransport, namespace: str, rabbitmq_url: str, properties: dict[str, str]
+) -> None:
+    """Whatever AMQP says beside its body, or does not say: that is nothing to die of, time after time."""
+    transport.declare("a", subscriptions=[])
+    body = "é".encode()
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.basic_publish(Message(body, **properties), "", f"{namespace}.q.a")
+    first = transport.receiver(["a"], consumer="c", claim_s=60)
+    assert bodies(take(first, 1)) == [body]
+    first.close()
+    (again,) = take(transport.receiver(["a"], consumer="c", claim_s=60), 1)
+    assert (again.body, again.count) == (body, 2)
 
 
 def test_sender_whose_connection_was_lost_connects_again(transport: AmqpTransport) -> None:

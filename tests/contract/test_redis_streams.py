@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from sagabus.errors import ConfigurationError, StoreFullError, StoreRefusedError
-from sagabus.link import EPOCH, Command, Script
+from sagabus.errors import ConfigurationError, StoreFullError, StoreRefusedError, StoreUnavailableError
+from sagabus.link import EPOCH, Command, Script, node
+from sagabus.terms import Terms
 from sagabus.testing.transport_contract import bodies, command, event, take
 from sagabus.transport import Refusal
 from tests import servers
@@ -117,6 +118,40 @@ def test_command_that_fails_leaves_the_deliveries_unacked(
     assert (again.body, again.count) == (b"1", 2)
 
 
+def test_command_for_a_foreign_key_is_refused_before_anything_is_sent(
+    transport: RedisStreamsTransport, client: redis.Redis
+) -> None:
+    """A worker tries again for as long as it takes to mend the key, and must not send something each time."""
+    transport.declare("a", subscriptions=[])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+    name = f"{fresh_namespace()}:mark"
+    client.set(name, "a string")
+    also = [Command(("HSET", f"{name}-2", "field", "1"), f"{name}-2"), Command(("ZADD", name, 1, "member"), name)]
+    with pytest.raises(StoreRefusedError, match=f"{name} is a string, not a zset"):
+        receiver.exchange([command("a", b"1")], (), also, 0, 0.0)
+    assert transport.queues()[0].depth == 0
+    assert not client.exists(f"{name}-2")
+
+
+def test_damaged_declaration_of_another_process_stops_what_it_may_concern_alone(
+    server_url: str, client: redis.Redis
+) -> None:
+    """Nothing is sent past a subscriber that cannot be made out; whoever declares it again mends it."""
+    namespace = fresh_namespace()
+    owner, mine, again = (RedisStreamsTransport(server_url, namespace=namespace) for _ in range(3))
+    owner.declare("b", subscriptions=["event"])
+    client.hset(f"{namespace}:topology", "@b", b"\xff{")
+    mine.declare("a", subscriptions=[])
+    assert mine.send([command("a", b"1")]) == {}
+    for parcel in (command("b", b"1"), event("event", b"1")):
+        with pytest.raises(StoreRefusedError, match="cannot be read whole"):
+            mine.send([parcel])
+    again.declare("b", subscriptions=["event"])
+    assert mine.send([command("b", b"1"), event("event", b"1")]) == {}
+    for transport in (owner, mine, again):
+        transport.close()
+
+
 @pytest.mark.parametrize(
     "refused",
     [
@@ -193,6 +228,23 @@ def test_group_deleted_while_a_receiver_waits_is_made_again(
     assert bodies(came) == [b"1"]
 
 
+def test_receiver_that_was_to_look_into_a_partition_that_is_gone_goes_on(
+    transport: RedisStreamsTransport, server_url: str
+) -> None:
+    """An endpoint got fewer partitions after the receiver was made, and before it first looked: it learns which."""
+    transport.declare("a", subscriptions=[], partitions=3)
+    receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+    other = RedisStreamsTransport(server_url, namespace=transport._namespace)
+    other.declare("a", subscriptions=[], partitions=1)
+    found: list[bytes] = []
+    thread = threading.Thread(target=lambda: found.extend(bodies(receiver.receive(1, 30.0))), daemon=True)
+    thread.start()
+    other.send([command("a", b"1")])
+    thread.join(20.0)
+    assert found == [b"1"]
+    other.close()
+
+
 def test_entry_deleted_by_hand_is_not_delivered_again(transport: RedisStreamsTransport, client: redis.Redis) -> None:
     """A pending entry whose message somebody deleted is acked away, and holds up none of the others."""
     transport.declare("a", subscriptions=[])
@@ -217,6 +269,98 @@ def test_consumer_long_gone_is_forgotten_unless_it_left_something(
     names = {consumer["name"] for consumer in client.xinfo_consumers(delivery.tag.stream, "workers")}
     assert b"owner" in names
     assert b"gone" not in names
+
+
+@pytest.fixture
+def cut_replies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list whose first number is how many of the next replies that bring deliveries are lost on the way."""
+    left = [0]
+
+    def read(conn: Any, timeout_s: float) -> Any:
+        reply = node.read(conn, timeout_s)
+        if left[0] and isinstance(reply, list) and reply and isinstance(reply[0], list):
+            left[0] -= 1
+            conn.raw.disconnect()
+            raise redis.ConnectionError("cut")
+        return reply
+
+    monkeypatch.setattr("sagabus.link.round.read", read)
+    return left
+
+
+def pending(client: Any, stream: str) -> dict[bytes, int]:
+    """Return the ids that somebody holds, and how often each was delivered."""
+    rows = client.xpending_range(stream, "workers", "-", "+", 100)
+    return {row["message_id"]: row["times_delivered"] for row in rows}
+
+
+def test_batch_whose_reply_was_lost_comes_at_once(
+    transport: RedisStreamsTransport, client: redis.Redis, cut_replies: list[int]
+) -> None:
+    """Nobody waits for the claim time; what is in hand comes no second time, and no count is raised."""
+    transport.declare("a", subscriptions=[])
+    transport.send([command("a", b"in hand %d" % n) for n in range(2)])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=600)
+    in_hand = take(receiver, 2)
+    transport.send([command("a", b"lost %d" % n) for n in range(3)])
+    cut_replies[0] = 1
+    lost = take(receiver, 3)
+    assert sorted(bodies(lost)) == [b"lost 0", b"lost 1", b"lost 2"]
+    assert {delivery.count for delivery in lost} == {1}
+    assert receiver.receive(10, 0.0) == []
+    (stream,) = (name for name in client.keys(f"{transport._namespace}:q:*"))
+    assert set(pending(client, stream).values()) == {1}
+    receiver.exchange((), [*in_hand, *lost], (), 0, 0.0)
+    assert client.xlen(stream) == 0
+
+
+def test_batch_lost_by_an_exchange_that_gave_up_comes_with_the_next(server_url: str, cut_replies: list[int]) -> None:
+    """A link whose patience has ended raises, and what the server had down as delivered is not forgotten."""
+    transport = RedisStreamsTransport(server_url, namespace=fresh_namespace())
+    transport.agree(Terms(patience_s=0.0))
+    transport.declare("a", subscriptions=[])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=600)
+    assert receiver.receive(10, 0.0) == []
+    transport.send([command("a", b"1")])
+    cut_replies[0] = 1
+    with pytest.raises(StoreUnavailableError, match="cut"):
+        receiver.receive(10, 0.0)
+    assert bodies(receiver.receive(10, 0.0)) == [b"1"]
+    transport.close()
+
+
+def test_delivery_to_a_connection_that_was_lost_before_is_found_too(
+    server_url: str, client: redis.Redis, cut_replies: list[int]
+) -> None:
+    """What a lost connection still waits for may be delivered to it after the first look: there is a second one."""
+    transport = RedisStreamsTransport(server_url, namespace=fresh_namespace())
+    transport.agree(Terms(timeout_s=0.5))
+    transport.declare("a", subscriptions=[])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=600)
+    transport.send([command("a", b"1")])
+    cut_replies[0] = 1
+    assert bodies(take(receiver, 1)) == [b"1"]
+    transport.send([command("a", b"2")])
+    (stream,) = client.keys(f"{transport._namespace}:q:*")
+    client.xreadgroup("workers", "c", {stream: ">"})
+    assert bodies(receiver.receive(10, 30.0)) == [b"2"]
+    transport.close()
+
+
+def test_what_one_node_of_a_cluster_delivered_survives_the_loss_of_another(
+    cluster_url: str, cut_replies: list[int]
+) -> None:
+    """The streams of an endpoint are read together: each is looked through, and all deliveries come once."""
+    transport = RedisStreamsTransport(cluster_url, namespace=fresh_namespace())
+    transport.declare("a", subscriptions=[], partitions=4)
+    transport.send([command("a", b"%d" % n, key=str(n)) for n in range(12)])
+    receiver = transport.receiver(["a"], consumer="c", claim_s=600)
+    cut_replies[0] = 2
+    found = take(receiver, 12)
+    assert sorted(bodies(found), key=int) == [b"%d" % n for n in range(12)]
+    assert {delivery.count for delivery in found} == {1}
+    assert receiver.receive(12, 0.0) == []
+    transport.close()
 
 
 def test_batch_over_several_streams_stays_near_its_limit(transport: RedisStreamsTransport) -> None:

@@ -6,20 +6,26 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import redis
 
 from sagabus.commit import Half, Lifecycle, Outcome, Want
+from sagabus.dead_letters.audit import AuditLine
+from sagabus.dead_letters.part import Removal
+from sagabus.dead_letters.sought import Sought
 from sagabus.envelope import SagaKey
 from sagabus.errors import CorruptRecordError, StoreFullError, StoreRefusedError
 from sagabus.leases.grant import LeaseRequest
 from sagabus.link import Command, Link
+from sagabus.link.node import read as read_reply
 from sagabus.store.memory import MemoryStore
-from sagabus.store.protocol import Bookkeeping, Scheduled
+from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled
 from sagabus.store.redis import RedisStore
 from sagabus.testing.store_contract import (
     KEY,
     StoreContract,
     completed,
     late,
+    left,
     letter,
     put,
     read,
@@ -28,6 +34,8 @@ from sagabus.testing.store_contract import (
     states,
     writing,
 )
+from sagabus.testing.waiting_contract import FAR_MS, scheduled
+from sagabus.waiting.message import Waiting
 from tests import servers
 
 FULL = Bookkeeping(
@@ -111,13 +119,13 @@ class RedisContract(StoreContract):
         for node in store.link.node_keys():
             store.link.on_node(node, "SCRIPT", "FLUSH")
         sent: list[list[str]] = []
-        attempt = store.link._attempt
+        group = store.link.group
 
-        def watched(commands: Sequence[Command], todo: list[int], *args: Any) -> Any:
+        def watched(commands: Sequence[Command], todo: list[int], asked: Any) -> Any:
             sent.append([commands[i].script.name for i in todo if commands[i].script])  # type: ignore[union-attr]
-            return attempt(commands, todo, *args)
+            return group(commands, todo, asked)
 
-        monkeypatch.setattr(store.link, "_attempt", watched)
+        monkeypatch.setattr(store.link, "group", watched)
         assert put(store, commit).outcome is Outcome.STORED
         assert sent[0] == ["commit", "lease"]
         assert all("commit" not in again for again in sent[1:])
@@ -246,14 +254,76 @@ class RedisContract(StoreContract):
         assert states(snapshot) == [b"x"]
         assert len([id_ for id_ in ids if snapshot.consumed.get(id_)]) == 5000
 
-    def test_scheduled_id_without_a_body_is_dropped(self, store: RedisStore) -> None:
-        """What cannot be sent is not handed out for ever."""
+    def test_scheduled_id_without_a_body_is_handed_out_as_unreadable(self, store: RedisStore) -> None:
+        """What cannot be sent is not lost in silence: it is handed out as what it is, once, until it is noted."""
         store.note(Bookkeeping(scheduled=(Scheduled("i", "credit", b"{}", 1),)))
-        name = store._keys.timer_bodies
-        store.link.round([Command(("DEL", name), name)])
+        names = [store._keys.timer_place(number).bodies for number in range(16)]
+        store.link.round([Command(("DEL", name), name) for name in names])
         assert store.scheduled() == []
-        assert store.due(5, 1.0) == []
+        assert store.due(5, 60.0) == [Scheduled("i", "", b"", 0, unreadable="it is missing")]
+        assert store.due(5, 60.0) == []
+        store.note(Bookkeeping(unscheduled=("i",)))
         assert store.next_due_ms()[1] is None
+
+    def test_scheduled_id_that_is_no_text_is_handed_out_and_can_be_forgotten(self, store: RedisStore) -> None:
+        """Damaged ids are taken for what they are, and forgotten under their very bytes."""
+        whens, bodies = store._keys.timer_place(0)
+        store.link.round(
+            [Command(("ZADD", whens, 1, b"\xffi"), whens), Command(("HSET", bodies, b"\xffi", b"?"), bodies)]
+        )
+        (found,) = store.due(5, 60.0)
+        assert found.unreadable
+        assert found.body == b"?"
+        store.note(Bookkeeping(unscheduled=(found.id,)))
+        assert store.next_due_ms()[1] is None
+        assert store.link.round([Command(("EXISTS", bodies), bodies)]) == [0]
+
+    def test_many_waiting_messages_of_one_moment_are_listed_page_by_page(self, store: RedisStore) -> None:
+        """Millions may be due at midnight: no page is read again for the sake of the next."""
+        at_ms = store.next_due_ms()[0] + FAR_MS
+        store.note(Bookkeeping(scheduled=tuple(Scheduled(f"m{n}", "credit", b"{}", at_ms) for n in range(6000))))
+        before = store.link.round_trips
+        assert len({waiting.item.id for waiting in store.waiting.find()}) == 6000
+        assert store.link.round_trips - before <= 60
+
+    def test_message_is_taken_though_the_reply_was_lost(
+        self, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who is told that it is too late counts on somebody sending it: that must never be a message that has gone."""
+        (item,) = scheduled(store, "a")
+        waiting = Waiting(item, item.due_ms)
+        cut = [True]
+
+        def read(conn: Any, timeout_s: float) -> Any:
+            reply = read_reply(conn, timeout_s)
+            if reply == 1 and cut:
+                cut.clear()
+                conn.raw.disconnect()
+                raise redis.ConnectionError("cut")
+            return reply
+
+        monkeypatch.setattr("sagabus.link.round.read", read)
+        assert store.waiting.take(waiting)
+        assert not cut
+        assert not store.waiting.take(waiting)
+        assert store.waiting.get("a") is None
+        places = store._timers.places_of("a")
+        assert [store.link.round([Command(("HLEN", p.bodies), p.bodies)]) for p in places] == [[0]] * len(places)
+
+    def test_damaged_dead_letter_is_shown_counted_and_dropped_as_corrupt(self, store: RedisStore) -> None:
+        """A letter that cannot be read hides no other, and can be got rid of."""
+        letter = DeadLetter("b", "e", "failed", "", "", 1, 6, b"")
+        store.note(Bookkeeping(buried=(DeadLetter("a", "e", "failed", "", "", 1, 5, b""), letter)))
+        keys = store._keys
+        damage = [("HSET", keys.dead_bodies, letter.name, b"\x93"), ("HSET", keys.dead_heads, letter.name, b"\xc1")]
+        store.link.round([Command(args, args[1]) for args in damage])
+        assert {letter.id: letter.reason for letter in store.letters.find()} == {"a": "failed", "b": "corrupt"}
+        assert store.letters.count().reasons == {"failed": 1, "corrupt": 1}
+        (corrupt,) = store.letters.find(Sought(reason="corrupt"))
+        assert corrupt.body == b"\x93"
+        line = AuditLine("drop", "me@here", "b", "e", "key")
+        assert store.letters.remove([Removal(corrupt, line)]) == [True]
+        assert [letter.id for letter in store.letters.find()] == ["a"]
 
     def test_two_namespaces_share_nothing(self, store: RedisStore, url: str, namespace: str) -> None:
         """Buses with different namespaces on one server do not see each other."""
@@ -264,10 +334,25 @@ class RedisContract(StoreContract):
         assert (list(other.sagas()), other.scheduled(), other.dead()) == ([], [], [])
         other.close()
 
+    def test_search_for_what_is_rare_holds_nobody_up(self, store: RedisStore) -> None:
+        """One call looks at so many letters and no more, whether they match or not; the next goes on behind them."""
+        store.note(Bookkeeping(buried=tuple(letter(f"{n:04}", 2000) for n in range(2500))))
+        store.note(Bookkeeping(buried=(letter("rare", 1000, reason="no-saga"),)))
+        sought = Sought(reason="no-saga")
+        page, looks = store.letters.page(sought), 1
+        assert page.next == (2000, "credit/1500")
+        while page.next is not None:
+            page, looks = store.letters.page(sought, after=page.next), looks + 1
+        assert [found.id for found in page.letters] == ["rare"]
+        assert looks == 3
+
     def test_commands_of_bookkeeping_clear_outboxes_last(self, store: RedisStore) -> None:
         """A transport runs them with its acks; an outbox is cleared after what was in it is safe."""
         commands = store.note_commands(FULL)
-        assert [command.args[0] for command in commands] == ["HSET", "ZADD", "ZREM", "HDEL", "HSET", "ZADD", "HDEL"]
+        outbox = store._keys.saga(KEY) + "o"
+        assert (commands[-1].args[:2], commands[-1].key) == (("HDEL", outbox), outbox)
+        assert {command.args[0] for command in commands[:-1]} == {"HSET", "ZADD", "ZREM", "HDEL"}
+        assert outbox not in {command.key for command in commands[:-1]}
         started(store, facts=Half(b"s0", {"start": sent("x")}))
         store.link.round(commands)
         assert read(store, "start").consumed == {"start": b""}
@@ -345,6 +430,30 @@ def test_full_server_refuses_a_commit_whole(namespace: str) -> None:
         store.close()
 
 
+def test_full_server_forgets_nothing_that_it_could_not_keep_elsewhere(namespace: str) -> None:
+    """It refuses to schedule and to bury, and would forget: then what was in the outbox, or waited, would be gone."""
+    with servers.valkey() as url:
+        store = RedisStore(url, namespace=namespace)
+        started(store, facts=Half(b"s0", {"start": sent("x")}))
+        store.note(Bookkeeping(scheduled=(Scheduled("j", "credit", b"{}", 1),)))
+        store.link.on_node("", "CONFIG", "SET", "maxmemory", "1")
+        for kept in (
+            Bookkeeping(scheduled=(Scheduled("i", "credit", b"{}", 1),), dispatched={KEY: ("start",)}),
+            Bookkeeping(buried=(letter("j", 1),), unscheduled=("j",)),
+            FULL,
+        ):
+            with pytest.raises(StoreFullError):
+                store.note(kept)
+            assert left(read(store, "start"), "start") == ["x"]
+            assert [item.id for item in store.scheduled()] == ["j"]
+        store.link.on_node("", "CONFIG", "SET", "maxmemory", "0")
+        store.note(FULL)
+        assert read(store, "start").consumed == {"start": b""}
+        assert [item.id for item in store.scheduled()] == ["i"]
+        assert store.dead() == [letter("x", 1)]
+        store.close()
+
+
 def test_evicting_server_is_refused() -> None:
     """A server that would delete sagas under memory pressure is refused at start-up, with the mend."""
     with servers.valkey(maxmemory="100mb", maxmemory_policy="allkeys-lru") as url:
@@ -364,6 +473,9 @@ class ToldLink(Link):
     def on_node(self, node_key: str, *args: Any) -> Any:
         assert args == ("INFO",)
         return "\r\n".join(["# Server", *(f"{name}:{value}" for name, value in self._told.items())]).encode()
+
+    def round(self, commands: Sequence[Command], *, wait_s: float = 0.0) -> list[Any]:
+        return [[] for _ in commands]  # no right is missing
 
 
 @pytest.mark.parametrize(

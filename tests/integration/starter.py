@@ -27,7 +27,7 @@ from attrs import define, field
 
 ROOT: Final = Path(__file__).parents[2]
 _TIMEOUT_S: Final = 60
-_COMMANDS: Final = ("worker", "send", "listing", "inspect", "tail", "record", "replay", "simulate")
+_COMMANDS: Final = ("worker", "send", "listing", "dead", "timers", "inspect", "tail", "record", "replay", "simulate")
 _IMPORTED: Final = (
     *(f"sagabus.cli.{name}" for name in (*_COMMANDS, "drawing", "explored", "message_lines", "output", "rerun")),
     *("sagabus.app", "sagabus.observe.handling", "sagabus.observe.log", "sagabus.store.redis"),

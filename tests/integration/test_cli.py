@@ -23,7 +23,10 @@ from tests.integration import creditapp
 from tests.integration.processes import APP, ROOT, Place
 from tests.servers import until
 
-COMMANDS = ("worker", "send", "list", "inspect", "tail", "record", "replay", "simulate")
+COMMANDS = (
+    *("worker", "send", "list", "dead", "timers", "inspect", "tail", "record", "replay", "simulate"),
+    *("health", "doctor"),
+)
 KEY = SagaKey("CreditCheck", "42")
 DEFINITION = creditapp.bus.saga("CreditCheck")
 

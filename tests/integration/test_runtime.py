@@ -375,7 +375,7 @@ def test_worker_that_is_stopped_while_the_store_does_not_answer_ends(valkey_url:
     class Down:
         def __getattr__(self, name: str) -> Any:
             found = getattr(store, name)
-            if not callable(found) or not down.is_set() or name in ("close", "open"):
+            if not callable(found) or not down.is_set() or name in ("close", "open", "agree"):
                 return found
 
             def fail(*args: Any, **options: Any) -> Any:

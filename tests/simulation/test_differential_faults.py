@@ -92,7 +92,7 @@ def decides_though_forked(patch: pytest.MonkeyPatch) -> None:
     def and_decides(batch: Any, work: Any, snapshot: Any, commit: Any, result: Any) -> None:
         committed(batch, work, snapshot, commit, result)
         if result.outcome is Outcome.FORKED and commit.decision is not None:
-            batch._release(commit, snapshot, commit.decision)
+            batch._release(snapshot, commit.decision, set())
 
     patch.setattr(saga_runner._Batch, "_committed", and_decides)
 

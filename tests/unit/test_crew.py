@@ -14,8 +14,9 @@ from sagabus import Bus, Context, message
 from sagabus.consumer import consumers_of
 from sagabus.envelope import Incoming, encode, wrap
 from sagabus.errors import ConcurrencyError, HandlerMisuseError
-from sagabus.runtime.crew import Crew, Finished, InlineCrew, Surroundings, ThreadedCrew
+from sagabus.runtime.crew import Crew, InlineCrew, ThreadedCrew
 from sagabus.runtime.intake import ConsumerWork
+from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Ticket
 from sagabus.transport import Delivery
 
@@ -303,6 +304,28 @@ def test_closed_crew_ends_its_event_loop_and_cancels_what_runs_on_it() -> None:
     assert ended.is_set()
     assert loops[0].is_closed()
     assert not [thread.name for thread in threading.enumerate() if thread.name == "ending-loop"]
+
+
+def test_closed_crew_begins_no_handler_that_waited_for_a_place() -> None:
+    """Its message is redelivered, and another worker may be at it already."""
+    began, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def blocks(m: Job) -> None:
+        began.set()
+        go_on.wait(PATIENCE_S)
+        done.append(m.number)
+
+    crew = ThreadedCrew(SURROUNDINGS, 1, "closing")
+    for number in range(3):
+        crew.start(work(blocks, number))
+    assert began.wait(PATIENCE_S)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "closing-0"]
+    crew.close()
+    go_on.set()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert done == [0]
 
 
 def test_closed_crew_forgets_what_it_had_finished() -> None:

@@ -247,6 +247,9 @@ def test_dead_letter_of_what_has_nowhere_to_go_says_what_it_was() -> None:
     assert (letter.id, letter.type, letter.saga, letter.attempts) == ("m", "dispatch.note", "S/1", 2)
     assert (letter.reason, letter.endpoint) == ("no-endpoint", "gone")
     assert store.scheduled() == []
+    # Due since 1970, and given up just now: it is kept for as long as any other.
+    assert letter.at_ms == clock.ms()
+    assert store.letters.expire(1_000) == 0
 
 
 def test_pump_keeps_what_it_could_not_send() -> None:

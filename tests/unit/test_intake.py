@@ -10,7 +10,8 @@ from attrs import define
 from sagabus import Bus, MergeSagaState, Saga, handles, message, starts
 from sagabus.endpoint import Endpoint
 from sagabus.envelope import SagaKey, encode, wrap
-from sagabus.runtime.intake import Sorted, sort_batch
+from sagabus.runtime.intake import Sorted, message_id, sort_batch
+from sagabus.runtime.ticket import Trouble
 from sagabus.transport import Delivery
 from tests.integration.apps import envelope
 
@@ -186,3 +187,15 @@ def test_dead_letter_of_unreadable_bytes_has_a_name_that_follows_from_them() -> 
     assert letters[0].id == letters[1].id != letters[2].id
     assert [d.attempts for d in letters] == [1, 1, 2]
     assert (letters[0].type, letters[0].saga, letters[0].at_ms) == ("", "", 5)
+
+
+def test_message_id_is_the_one_that_the_dead_letter_has() -> None:
+    """By it a message that was given up is known when it is delivered again, whatever of it can be read."""
+    endpoint = Bus(store="memory:", transport="memory:").endpoint("e")
+    large = encode(wrap(Begin("k" * 9_700), id="m", source="/t", now_ms=0).with_attempt(100), max_bytes=2 * LIMIT)
+    limit = len(large) - 2
+    twice = b'{"specversion":"1.0","id":"m","source":"/t","type":"intake.begin","data":{"key":"1","key":"2"}}'
+    for body in (large, twice, large + b" " * 100, b"{", b"\xff"):
+        result = sort_batch(endpoint, [Delivery("e", body, 2, None)], limit)
+        (ticket,) = result.finished
+        assert message_id(body, limit) == ticket.dead_letter(Trouble("x"), "x", 0).id

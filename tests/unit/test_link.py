@@ -3,113 +3,16 @@
 from __future__ import annotations
 
 import socket
-import socketserver
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
 from sagabus.errors import ConfigurationError, StoreFullError, StoreRefusedError, StoreUnavailableError
 from sagabus.link import EPOCH, Command, Link, Script, redact
+from tests.scripted import OK, Connect, Pair, Serve, bulk, in_turn, slots
 from tests.servers import free_ports
 
-Answer = Callable[[list[str]], bytes | None]
-"""(a command's words) -> the reply as bytes; None closes the connection without one."""
-
-OK = b"+OK\r\n"
 GET = Command(("GET", "k"), "k")
-
-
-class ScriptedServer:
-    """A server on a loopback port that answers as told, and remembers what it was asked."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.asked: list[list[str]] = []
-        self.run_id = "run-1"
-        told = self
-
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                while words := read_command(self.rfile):
-                    reply = told.reply(words)
-                    if reply is None:
-                        return
-                    self.wfile.write(reply)
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def reply(self, words: list[str]) -> bytes | None:
-        if words[0] == "CLIENT":
-            return OK
-        if words[0] == "INFO":
-            return bulk(f"# X\r\nrun_id:{self.run_id}\r\nmaster_replid:r\r\n")
-        self.asked.append(words)
-        return self.answer(words)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def read_command(file: Any) -> list[str]:
-    """Return the words of the next command; none at the end of the connection."""
-    head = file.readline()
-    words = []
-    for _ in range(int(head[1:] or 0)):
-        length = int(file.readline()[1:])
-        words.append(file.read(length + 2)[:-2].decode())
-    return words
-
-
-def bulk(text: str) -> bytes:
-    """Return *text* as a reply."""
-    data = text.encode()
-    return b"$%d\r\n%s\r\n" % (len(data), data)
-
-
-def in_turn(*replies: bytes | None) -> Answer:
-    """Answer with *replies*, one after the other; then with OK."""
-    left = list(replies)
-    return lambda words: left.pop(0) if left else OK
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Answer], ScriptedServer]]:
-    """Yield a function that starts a scripted server."""
-    with ExitStack() as stack:
-
-        def start(answer: Answer) -> ScriptedServer:
-            server = ScriptedServer(answer)
-            stack.callback(server.close)
-            return server
-
-        yield start
-
-
-@pytest.fixture
-def connect() -> Iterator[Callable[..., Link]]:
-    """Yield a function that makes a link to a server."""
-    with ExitStack() as stack:
-
-        def make(server: ScriptedServer, scheme: str = "redis", **options: float) -> Link:
-            link = Link(f"{scheme}://{server.address}", **options)
-            stack.callback(link.close)
-            return link
-
-        yield make
-
-
-Serve = Callable[[Answer], ScriptedServer]
-Connect = Callable[..., Link]
 
 
 # -- one server --------------------------------------------------------------------------------------------------
@@ -151,6 +54,15 @@ def test_lost_connection_sends_the_round_again(serve: Serve, connect: Connect) -
     assert len(server.asked) == 4
 
 
+def test_command_for_one_node_survives_an_idle_connection_that_has_ended(serve: Serve, connect: Connect) -> None:
+    """What nobody used for a while may be gone: it is asked again on a new connection; that one's word is final."""
+    link = connect(serve(in_turn(OK, None, OK, None, None)))
+    assert link.round([GET]) == [b"OK"]
+    assert link.on_node("", "GET", "k") == b"OK"
+    with pytest.raises(StoreUnavailableError):
+        link.on_node("", "GET", "k")
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -175,7 +87,7 @@ def test_server_that_went_away_is_revived() -> None:
     """A link may be told how to bring its server back; it is asked to after a lost connection, and tries again."""
     (port,) = free_ports(1)
     asked: list[int] = []
-    link = Link(f"redis://127.0.0.1:{port}", patience_s=0.02, revive=lambda: asked.append(1))
+    link = Link(f"redis://127.0.0.1:{port}", patience_s=0.3, revive=lambda: asked.append(1))
     with pytest.raises(StoreUnavailableError):
         link.round([GET])
     assert asked
@@ -268,39 +180,8 @@ def test_server_is_identified_by_run_id_and_database(serve: Serve, connect: Conn
 # -- a cluster ---------------------------------------------------------------------------------------------------
 
 
-def slots(*ranges: tuple[int, int, str]) -> bytes:
-    """Return the reply to CLUSTER SLOTS."""
-    rows = b""
-    for first, last, address in ranges:
-        host, _, port = address.rpartition(":")
-        rows += b"*3\r\n:%d\r\n:%d\r\n*2\r\n%s:%s\r\n" % (first, last, bulk(host), port.encode())
-    return b"*%d\r\n%s" % (len(ranges), rows)
-
-
 LOW, HIGH = "a", "b"
 assert key_slot(LOW.encode()) > 8191 >= key_slot(HIGH.encode())
-
-
-class Pair:
-    """Two scripted nodes that share the slots."""
-
-    def __init__(self, serve: Serve) -> None:
-        self.answers: dict[str, Answer] = {"one": in_turn(), "two": in_turn()}
-        self.one = serve(lambda words: self.reply("one", words))
-        self.two = serve(lambda words: self.reply("two", words))
-        self.map = slots((0, 8191, self.one.address), (8192, 16383, self.two.address))
-
-    def reply(self, node: str, words: list[str]) -> bytes | None:
-        return self.map if words[0] == "CLUSTER" else self.answers[node](words)
-
-    def asked(self, server: ScriptedServer) -> list[list[str]]:
-        return [words for words in server.asked if words[0] != "CLUSTER"]
-
-
-@pytest.fixture
-def pair(serve: Serve) -> Pair:
-    """Return two scripted nodes."""
-    return Pair(serve)
 
 
 def get(key: str) -> Command:

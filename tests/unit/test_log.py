@@ -17,7 +17,7 @@ from sagabus.commit import Lifecycle, Snapshot, StoredVersion, Want
 from sagabus.definition import definition_of
 from sagabus.envelope import Incoming, SagaKey, encode, wrap
 from sagabus.observe.handling import Handling, add_handling, handling
-from sagabus.observe.log import configure, get_logger
+from sagabus.observe.log import configure, get_logger, redact_event
 from sagabus.versions import Dot
 from tests.integration.apps import put
 
@@ -309,3 +309,50 @@ def test_logger_that_nobody_set_up_says_warnings_on_stderr_and_nothing_on_stdout
     assert written.out == ""
     assert "retrying" in written.err
     assert "forked" not in written.err
+
+
+CANARY = "c4n4ry"
+
+
+class Connected:
+    """Something that users log, with a repr that says too much."""
+
+    def __repr__(self) -> str:
+        return f"Connected('amqp://u:{CANARY}@host//')"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_credentials_are_in_no_line(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the event, in any value, in a traceback or among the variables of its frames; ours and users' lines alike."""
+    configure(level="INFO", as_json=as_json, color=False)
+    url = f"redis://u:{CANARY}@host:6379/0"
+    get_logger().warning(f"lost {url}", url=url, urls=[url, {"a": url}], password=CANARY, thing=Connected())
+    logging.getLogger("plain").error("lost %s", url, extra={"ssl_password": CANARY})
+    try:
+        raise ConnectionError(f"Error 111 connecting to {url}")
+    except ConnectionError:
+        get_logger().exception("oops")
+        logging.getLogger("plain").exception("oops too")
+    said = capsys.readouterr().err
+    assert CANARY not in said
+    assert said.count("host:6379/0") >= 4
+    assert said.count("Traceback (most recent call last)") == 2
+
+
+def test_redacting_leaves_what_is_no_secret_as_it_is() -> None:
+    """Numbers stay numbers, and an object whose repr says nothing is passed on to whatever renders it."""
+    thing = object()
+    event = {"n": 1, "flag": None, "list": ["a", 2.0], "thing": thing, "token": 7}
+    assert redact_event(None, "info", dict(event)) == event
+
+
+def test_logger_that_nobody_set_up_shows_no_credentials_either(capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker inside somebody's program, whose logs are set up otherwise or not at all."""
+    structlog.reset_defaults()
+    try:
+        raise ConnectionError(f"redis://:{CANARY}@host")
+    except ConnectionError:
+        get_logger().exception("oops", at=f"redis://:{CANARY}@host")
+    said = capsys.readouterr().err
+    assert CANARY not in said
+    assert "ConnectionError: redis://***@host" in said

@@ -22,6 +22,7 @@ from sagabus.saga import Saga, utc
 from sagabus.testing.harness.desk import Desk, HarnessError
 from sagabus.testing.harness.released import Release, Released
 from sagabus.testing.harness.view import SagaLooks, SagaView
+from sagabus.testing.keys import fall_back_on_test_keys
 
 S = TypeVar("S")
 
@@ -54,6 +55,7 @@ class SagaHarness(SagaLooks[S]):
         )
         if now.tzinfo is None:
             raise HarnessError(definition.name, "cannot begin at a time without a zone", "write now=...(tzinfo=UTC)")
+        fall_back_on_test_keys()
         super().__init__(Desk(definition, round(now.timestamp() * 1000)))
         self._given: dict[str, tuple[SagaKey, Incoming]] = {}
 

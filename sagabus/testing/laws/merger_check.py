@@ -13,6 +13,7 @@ from sagabus.definition import definition_of, takes_ancestor
 from sagabus.errors import ConfigurationError, DefinitionError, SagabusError
 from sagabus.messages import enclosing_names
 from sagabus.saga import Saga
+from sagabus.testing.keys import fall_back_on_test_keys
 from sagabus.testing.laws.counter_example import Reach
 from sagabus.testing.laws.merge_search import Tried, search_generated, search_given, simplest
 from sagabus.testing.laws.merge_trial import ANCESTOR, merger_name
@@ -148,6 +149,7 @@ def check_merger(
 
 
 def _subject(merger: Any, states: Any, names: Mapping[str, Any]) -> _Subject:
+    fall_back_on_test_keys()
     if isinstance(merger, type) and issubclass(merger, Saga):
         definition = definition_of(merger)
         if definition.merger is None:

@@ -6,16 +6,23 @@ import datetime
 import decimal
 import importlib
 import sys
+import types
+import typing
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import attrs
+import msgspec
 import msgspec.inspect as shapes
 
 from sagabus.codec import StateCodec, check_codable, check_fields
 from sagabus.errors import ConfigurationError, DefinitionError
+from sagabus.hints import resolve_hints
 from sagabus.messages import enclosing_names
+from sagabus.secrecy.encrypted import Encrypted
+from sagabus.secrecy.seating import is_secret
+from sagabus.testing.keys import fall_back_on_test_keys
 from sagabus.testing.laws.constraints import Constraint, opened, read_limits, read_validator
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ S = TypeVar("S")
 _WHOLE: Final = (0, 1, 2, 3, -1)
 _SPREAD: Final = (5, 10, 18, 50, 100, 300, 500, 700, 1000, 10_000, 1_000_000)
 _WORDS: Final = ("a", "b", "c")
+_SECRET: Final = {"encrypted": True}
 NESTED: Final = 2
 """How deep a class that holds itself is nested."""
 _EPOCH: Final = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
@@ -67,6 +75,7 @@ def states_of(state_class: type[S]) -> SearchStrategy[S]:
         DefinitionError: the class could not be the state of a saga.
         ConfigurationError: it holds a type of which no values are known, or Hypothesis is not installed.
     """
+    fall_back_on_test_keys()
     codec = codec_of(state_class, enclosing_names(sys._getframe(1)))
     return stored_states(codec)
 
@@ -195,6 +204,10 @@ class _Values:
         keys = self.of(key_type, opened(known.keys))
         return self._st.dictionaries(keys, self.of(info.value_type, opened(known.members)), **_sizes(known))
 
+    def _metadata(self, info: Any, known: Constraint) -> Any:
+        values = self.of(info.type, Constraint())
+        return values.map(Encrypted) if info.extra == _SECRET else values
+
     # Objects.
 
     def _dataclass(self, info: Any, known: Constraint) -> Any:
@@ -215,7 +228,7 @@ class _Values:
         own = {a.name: a for a in attrs.fields(cls)} if attrs.has(cls) else {}  # type: ignore[arg-type]
         values = {
             own[each.name].alias if each.name in own else each.name: self._field(each, own.get(each.name))
-            for each in info.fields
+            for each in _unveiled_fields(info)
         }
 
         def make(arguments: dict[str, Any]) -> Any:
@@ -240,6 +253,30 @@ class _Values:
 
     def _numbers(self, known: Constraint) -> tuple[int, ...]:
         return (*_WHOLE, *known.numbers, *(_SPREAD if known.opaque else ()))
+
+
+def _unveiled_fields(info: Any) -> list[Any]:
+    """Return the fields of a class with what is `Encrypted` in them described, of which msgspec says nothing."""
+    if not is_secret(info.cls):
+        return list(info.fields)
+    hints = resolve_hints(info.cls)
+    return [
+        msgspec.structs.replace(each, type=shapes.type_info(_unveiled(hints[each.name])))
+        if is_secret(hints[each.name])
+        else each
+        for each in info.fields
+    ]
+
+
+def _unveiled(hint: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), tuple(map(_unveiled, typing.get_args(hint)))
+    if origin is Encrypted:
+        return Annotated[arguments[0], msgspec.Meta(extra=_SECRET)]
+    if origin is Annotated:
+        return arguments[0]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[arguments]  # noqa: UP007 - there is no other way to make one of many
+    return origin[arguments] if origin is not None and arguments else hint
 
 
 def _fitting(info: Any, numbers: set[Any]) -> list[Any]:

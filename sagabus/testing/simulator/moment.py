@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import msgspec
 from attrs import evolve, field, frozen
 
 from sagabus.commit import Lifecycle
@@ -31,7 +30,7 @@ class Messages(tuple[Any, ...]):
     __slots__ = ()
 
     def _says(self) -> list[tuple[str, bytes]]:
-        return sorted((type_of(m).name, msgspec.json.encode(m, order="deterministic")) for m in self)
+        return sorted((type_of(m).name, type_of(m).codec.encode(m)) for m in self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, tuple | list):

@@ -15,6 +15,7 @@ from sagabus.errors import ConfigurationError
 from sagabus.messages import MERGE, type_of
 from sagabus.outgoing import Outgoing, OutgoingKind
 from sagabus.saga import Saga
+from sagabus.testing.keys import fall_back_on_test_keys
 
 START_MS: Final = 1_767_225_600_000
 """The store's time when an exploration begins: 2026-01-01T00:00:00Z."""
@@ -75,6 +76,7 @@ class Scene:
             ConfigurationError: there is neither saga nor consumer in it, or two sagas of one name.
             DefinitionError: a class is no saga.
         """
+        fall_back_on_test_keys()
         if isinstance(subject, Bus):
             endpoints = subject.endpoints.values()
             definitions = [d for endpoint in endpoints for d in endpoint.sagas]

@@ -20,6 +20,11 @@ from sagabus.versions import Dot
 _MOST_STATES: Final = 5_000
 _DOT: Final = Dot("serial", 1)
 
+CalledOff = frozenset[tuple[str, str]]
+"""Timers that messages have cancelled, as (name, ""), or replaced, as (name, id of the new one)."""
+Stand = tuple[bytes | None, CalledOff]
+"""A state, and what has been called off on the way there."""
+
 
 @frozen(eq=False)
 class SerialOrders:
@@ -30,7 +35,7 @@ class SerialOrders:
     """
 
     _states: dict[Any, frozenset[bytes] | None] = field(factory=dict, init=False)
-    _steps: dict[Any, tuple[bytes, ...]] = field(factory=dict, init=False)
+    _steps: dict[Any, tuple[Stand, ...]] = field(factory=dict, init=False)
 
     def check(self, table: SagaTables, kept: Kept, tale: Tale) -> Fault | None:
         """Return what was lost, or done twice, since the saga was last settled."""
@@ -54,10 +59,10 @@ class SerialOrders:
 
     def _in_order(self, table: SagaTables, tale: Tale, life: int) -> set[bytes | None]:
         """Return the states that the messages give in the order in which they are numbered: mostly that is enough."""
-        reached: set[bytes | None] = {tale.opening}
+        reached: set[Stand] = {(tale.opening, frozenset())}
         for item in tale.handled:
-            reached = {after for state in reached for after in self._step(table, tale, life, state, item)}
-        return reached
+            reached = {after for stand in reached for after in self._step(table, tale, life, stand, item)}
+        return {state for state, _ in reached}
 
     def states(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
         """Return the states that the messages of *tale* give in some order; None where there are too many orders."""
@@ -68,27 +73,32 @@ class SerialOrders:
 
     def _reach(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
         items = tale.handled
-        reached: dict[int, set[bytes | None]] = {0: {tale.opening}}
+        reached: dict[int, set[Stand]] = {0: {(tale.opening, frozenset())}}
         total = 0
         for mask in range(1 << len(items)):
             for number, item in enumerate(items):
                 if not mask >> number & 1:
                     after = reached.setdefault(mask | 1 << number, set())
-                    for state in reached.get(mask, ()):
-                        after.update(self._step(table, tale, life, state, item))
+                    for stand in reached.get(mask, ()):
+                        after.update(self._step(table, tale, life, stand, item))
             total += len(reached.get(mask, ()))
             if total > _MOST_STATES:
                 return None
-        return frozenset(state for state in reached[(1 << len(items)) - 1] if state is not None)
+        return frozenset(state for state, _ in reached[(1 << len(items)) - 1] if state is not None)
 
-    def _step(self, table: SagaTables, tale: Tale, life: int, state: bytes | None, item: int) -> Sequence[bytes]:
-        known = table.key, state, tale.starter, life, item
+    def _step(self, table: SagaTables, tale: Tale, life: int, stand: Stand, item: int) -> Sequence[Stand]:
+        known = table.key, stand, tale.starter, life, item
         if known not in self._steps:
-            self._steps[known] = tuple(self._handled(table, tale, life, state, item))
+            state, called_off = stand
+            after = [(found, called_off | more) for found, more in self._handled(table, tale, life, state, item)]
+            envelope = table.mail.items[item].incoming.envelope
+            if any(name == envelope.timer and id_ != envelope.id for name, id_ in called_off):
+                after.append(stand)  # it came in one run with what calls it off
+            self._steps[known] = tuple(after)
         return self._steps[known]
 
     @staticmethod
-    def _handled(table: SagaTables, tale: Tale, life: int, state: bytes | None, item: int) -> list[bytes]:
+    def _handled(table: SagaTables, tale: Tale, life: int, state: bytes | None, item: int) -> list[Stand]:
         incoming = Incoming(table.mail.items[item].incoming.envelope)
         envelope = incoming.envelope
         timers = {envelope.timer: envelope.id} if envelope.timer else {}
@@ -109,6 +119,7 @@ class SerialOrders:
         commit = advance(table.definition, snapshot, [incoming])
         if not commit.ids or commit.facts.state is None:
             return []
+        called_off = frozenset({*((name, "") for name in commit.facts.cancelled), *commit.facts.timers.items()})
         if commit.decision is None or commit.decision.state is None:
-            return [commit.facts.state]
-        return [commit.facts.state, commit.decision.state]
+            return [(commit.facts.state, called_off)]
+        return [(commit.facts.state, called_off), (commit.decision.state, called_off)]

@@ -1,0 +1,1 @@
+"""What the faults happen to: sagas of three kinds, worker processes, and a driver that sends and waits."""

@@ -1,0 +1,1 @@
+"""The rows: one module each, `rowNN_words.py`, found by number."""
