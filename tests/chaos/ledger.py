@@ -1,7 +1,8 @@
 """The ledger: a file outside the system under test. Workers append what they did, the driver what was accepted.
 
-A line is one write to a file opened for appending, so lines of processes that are killed are whole or absent. It is
-not synced: processes die here, the machine does not.
+A line is one write to a file opened for appending. A process that is killed while it writes may leave a part of one
+(the kernel looks for signals between two pages), so every line begins with a line break of its own: what is torn stays
+by itself, and counts as not written. It is not synced: processes die here, the machine does not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ EFFECT: Final = "effect"
 ACCEPTED: Final = "accepted"
 AT_WORK: Final = "at-work"
 FAULT: Final = "fault"
+TOOLS_DOWN: Final = "tools-down"
 
 Line = dict[str, Any]
 
@@ -34,7 +36,7 @@ class Ledger:
 
     def note(self, what: str, **facts: Any) -> None:
         """Append one line: *what*, this process's id, and *facts*."""
-        data = json.dumps({"what": what, "pid": os.getpid()} | facts).encode() + b"\n"
+        data = b"\n" + json.dumps({"what": what, "pid": os.getpid()} | facts).encode() + b"\n"
         written = os.write(self._fd, data)
         if written != len(data):
             raise OSError(f"the ledger took {written} of {len(data)} bytes")
@@ -60,10 +62,12 @@ class Reader:
 
     Attributes:
         offset: how many bytes it has read.
+        torn: how many lines were cut off, by the death of who wrote them.
     """
 
     path: Path
     offset: int = field(default=0, init=False)
+    torn: int = field(default=0, init=False)
 
     def new(self) -> Iterator[Line]:
         """Yield the whole lines that are new."""
@@ -74,5 +78,10 @@ class Reader:
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
-        for line in whole.splitlines():
-            yield json.loads(line)
+        for line in filter(None, whole.splitlines()):
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                self.torn += 1
+                continue
+            yield entry

@@ -47,7 +47,11 @@ class Verdict:
 
     def with_faults(self, faults: int, *notes: str) -> Verdict:
         """Return this verdict with how often the fault happened."""
-        return evolve(self, faults=faults, notes=(*self.notes, *(note for note in notes if note)))
+        return evolve(self.noting(*notes), faults=faults)
+
+    def noting(self, *notes: str) -> Verdict:
+        """Return this verdict with further notes; empty ones are left out."""
+        return evolve(self, notes=(*self.notes, *(note for note in notes if note)))
 
     def objecting(self, *texts: str) -> Verdict:
         """Return this verdict with further objections; empty ones are left out."""

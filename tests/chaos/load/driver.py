@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from attrs import define, field
 
 from sagabus import Bus, SagabusError
 from sagabus.envelope import SagaKey
 from tests.chaos.judge import judge
-from tests.chaos.ledger import ACCEPTED, EFFECT, FAULT, Ledger, Line, Reader
+from tests.chaos.ledger import ACCEPTED, EFFECT, FAULT, TOOLS_DOWN, Ledger, Line, Reader
 from tests.chaos.load.crew import Crew, Member
 from tests.chaos.load.errand import LAST_KINDS, Effect, Errand, Mix, Sending
 from tests.chaos.load.settings import Settings
@@ -60,6 +60,7 @@ class Load:
     done: set[Effect] = field(factory=set, init=False)
     _finished: int = field(default=0, init=False)
     _ledger: Ledger = field(init=False)
+    _reader: Reader = field(init=False)
     _bus: Bus | None = field(default=None, init=False)
     _started_at: float = field(default=0.0, init=False)
     _at_least: int = field(default=0, init=False)
@@ -69,7 +70,8 @@ class Load:
     _failures: list[BaseException] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._ledger = Ledger(Path(self.settings.ledger))
+        ledger = Path(self.settings.ledger)
+        self._ledger, self._reader = Ledger(ledger), Reader(ledger)
         self.crew = Crew(self.workers, self.settings.environment(), self.folder, self.prefix)
 
     @property
@@ -133,6 +135,7 @@ class Load:
         for member in self.crew.members:
             self.crew.kill(member)
         self.until(lambda: not any(member.process for member in self.crew.members), "the end of all workers")
+        self._ledger.note(TOOLS_DOWN)  # ends what a killed worker may have left of a line
         size = Path(self.settings.ledger).stat().st_size
         self.until(lambda: self._reader.offset >= size, "all lines of the ledger")
 
@@ -160,7 +163,9 @@ class Load:
         self._threads[0].join()
         self._read()
         problems += self.crew.problems
-        return judge(self.bus, self.accepted, self.lines, problems=problems, seconds=seconds, forgotten=forgotten)
+        verdict = judge(self.bus, self.accepted, self.lines, problems=problems, seconds=seconds, forgotten=forgotten)
+        torn = self._reader.torn
+        return verdict.noting(f"{torn} lines of the ledger were torn by a kill" if torn else "")
 
     def state(self) -> str:
         """Return what is still under way, for people."""
@@ -230,7 +235,6 @@ class Load:
             raise RuntimeError(f"the load failed; logs in {self.folder}") from self._failures[0]
 
     def _listen(self) -> None:
-        self._reader = Reader(Path(self.settings.ledger))
         while not self._closed.wait(_TURN_S):
             self._read()
 
@@ -268,5 +272,3 @@ class Load:
             self._ledger.note(ACCEPTED, id=sending.id)
             return True
         return False
-
-    _reader: Any = field(default=None, init=False)
