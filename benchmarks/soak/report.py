@@ -76,7 +76,7 @@ def page(verdict: Verdict, place: dict[str, Any], command: str, today: datetime.
     head = f"""# The soak
 
 `{command}` on {today:%Y-%m-%d}, {place["cores"]} cores ({place["processor"]}) for store, workers, driver
-and judge; {place["server"]} with `appendfsync everysec`, Python {place["python"]}, redis-py {place["redis-py"]},
+and judge; {place["server"]} with `appendfsync always`, Python {place["python"]}, redis-py {place["redis-py"]},
 sagabus {place["sagabus"]}.
 
 {verdict.seconds / 60:.1f} minutes at full speed in a closed loop: credit checks, gatherings of 25 replies, alarms

@@ -19,7 +19,7 @@ _CONFIG: Final = {
     "port": "0",
     "save": "",
     "appendonly": "yes",
-    "appendfsync": "everysec",
+    "appendfsync": "always",
     "auto-aof-rewrite-percentage": "100",
     "auto-aof-rewrite-min-size": "64mb",
     "aof-load-truncated": "yes",

@@ -76,13 +76,12 @@ def judge(
     _ids_consumed(bus, errands, effects, found)
     repeats = sum(len(entries) - len({line["id"] for line in entries}) for entries in ids.values())
     messages = sum(len(errand.sendings) + len(errand.effects) for errand in errands)
-    notes = (f"{found.stale_timers} timers of completed sagas stay in the store until they are due",)
     return Verdict(
         messages,
         repeats=repeats,
+        stale_timers=found.stale_timers,
         seconds=seconds,
         texts=tuple(found.texts),
-        notes=notes if found.stale_timers else (),
         **found.counts,
     )
 

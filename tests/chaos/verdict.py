@@ -22,6 +22,7 @@ class Verdict:
         left_over: siblings, undispatched effects, messages in queues, dead letters, timers of completed sagas.
         unaccounted: consumed ids that are not those of the effects, and effects whose ids were not consumed.
         repeats: second copies of one message id; allowed, and counted.
+        stale_timers: timers of completed sagas that stay in the store until they are due; nobody hears them then.
         seconds: from the first message to the verdict.
         texts: what is wrong, one line each.
         notes: what else a reader of the table may want to know.
@@ -35,6 +36,7 @@ class Verdict:
     left_over: int = 0
     unaccounted: int = 0
     repeats: int = 0
+    stale_timers: int = 0
     seconds: float = 0.0
     texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ class Run:
             "lost": v.lost,
             "twice": v.twice,
             "repeats": v.repeats,
+            "stale_timers": v.stale_timers,
             "seconds": round(v.seconds, 1),
             "notes": list(v.notes),
             "excused": self.excused,
