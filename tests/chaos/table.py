@@ -111,7 +111,7 @@ def _notes(known: Mapping[str, Any]) -> str:
     stale = sum(run["stale_timers"] for results in known.values() for run in results["runs"])
     if stale:
         lines.append(
-            f"- In all runs together {stale} timers of sagas that had completed stayed in the store until they were due:\n"
+            f"- In all runs, {stale} timers of sagas that had completed stayed in the store until they were due:\n"
             "  the fault came between the commit and the withdrawal of its timers. Nobody hears such a timer.\n"
         )
     for number, results in known.items():
