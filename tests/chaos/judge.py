@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -86,6 +86,12 @@ def judge(
     )
 
 
+def undispatched(bus: Bus) -> Iterator[str]:
+    """Yield the keys under which committed effects wait to be sent."""
+    for page in _link(bus).scan(Keys(bus.namespace).record_pattern(None).removesuffix("r") + "o"):
+        yield from (str(name) for name in page)
+
+
 def _effects_once(
     errands: Sequence[Errand], ids: dict[Effect, list[Line]], forgotten: Collection[str], found: Findings
 ) -> None:
@@ -136,10 +142,8 @@ def _nothing_left(bus: Bus, found: Findings) -> None:
             found.stale_timers += 1
         else:
             found.add("left_over", f"{envelope.type} {envelope.timer} for {envelope.saga or item.endpoint}: {item.id}")
-    keys = Keys(bus.namespace)
-    for page in _link(bus).scan(keys.record_pattern(None).removesuffix("r") + "o"):
-        for name in page:
-            found.add("left_over", f"undispatched effects in {name}")
+    for name in undispatched(bus):
+        found.add("left_over", f"undispatched effects in {name}")
 
 
 def _ids_consumed(bus: Bus, errands: Sequence[Errand], effects: Sequence[Line], found: Findings) -> None:

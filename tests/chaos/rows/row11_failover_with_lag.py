@@ -12,7 +12,7 @@ from sagabus.envelope import SagaKey
 from tests.chaos.arena import Arena
 from tests.chaos.lab.proxy import Proxy, Way
 from tests.chaos.lab.server import HOST, Server
-from tests.chaos.load.driver import Load
+from tests.chaos.load.driver import QUIET_AFTER_FAILOVER_S, Load
 from tests.chaos.load.errand import Mix
 from tests.chaos.row import Row
 from tests.chaos.verdict import Verdict
@@ -134,7 +134,7 @@ def _replicated(arena: Arena) -> Verdict:
         pair.kill_primary()
         pair.fail_over()
         pair.heal()
-    verdict = load.finish()
+    verdict = load.finish(quiet_s=QUIET_AFTER_FAILOVER_S)
     note = f"replicated: {pair.lagged} bytes of lag, which nobody had acted on"
     return verdict.with_faults(pair.failovers if pair.lagged else 0, note)
 
