@@ -16,7 +16,7 @@ from sagabus.transport import Parcel, Refusal
 
 POLL_S: Final = 0.1
 _BATCH: Final = 256
-_LEASE_S: Final = 10.0
+_LONGEST_LEASE_S: Final = 10.0
 _TROUBLE_WAIT_S: Final = 1.0
 
 
@@ -28,6 +28,8 @@ class TimerPump:
 
     def __init__(self, bus: Bus, *, log: Any, worker: str = "") -> None:
         self._bus, self._log = bus, log
+        # Who does not answer for as long as a claim lasts is taken for gone, here as there.
+        self._lease_s = min(_LONGEST_LEASE_S, bus.claim_s)
         self._burial = Burial(worker)
         self._housekeeping = Housekeeping(bus, worker, log=log)
 
@@ -46,7 +48,7 @@ class TimerPump:
 
     def pump(self) -> int:
         """Send up to a batch of what is due; return how many messages were due."""
-        due = self._bus.store.due(_BATCH, _LEASE_S)
+        due = self._bus.store.due(_BATCH, self._lease_s)
         damaged = [item for item in due if item.unreadable]
         whole = [item for item in due if not item.unreadable] if damaged else due
         through, homeless = self._send(whole) if whole else ([], [])

@@ -81,7 +81,7 @@ def test_worker_that_dies_with_two_servers_leaves_everything_to_the_next(point: 
 @pytest.fixture
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have due messages that a pump took with it into death come back soon."""
-    monkeypatch.setattr("sagabus.runtime.timers._LEASE_S", 0.02)
+    monkeypatch.setattr("sagabus.runtime.timers._LONGEST_LEASE_S", 0.02)
 
 
 @pytest.mark.usefixtures("short_lease")

@@ -127,7 +127,7 @@ def test_timer_sent_by_a_pump_that_died_before_it_forgot_it_rings_once(
     make_parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another pump sends it again when the lease has ended, under the same id: the saga takes it once."""
-    monkeypatch.setattr("sagabus.runtime.timers._LEASE_S", 0.0)
+    monkeypatch.setattr("sagabus.runtime.timers._LONGEST_LEASE_S", 0.0)
     with bells(make_parts()) as bus:
         now_ms, _ = bus.store.next_due_ms()
         bus.send(Set("1", "far"), to="bells")
