@@ -121,10 +121,11 @@ def replicated(replicas: int = 1, *, binary: Path | None = None, **config: str |
 
 
 @contextmanager
-def sentinel(replicas: int = 1, *, down_after_ms: int = 300) -> Iterator[tuple[str, list[Member]]]:
+def sentinel(replicas: int = 1, *, down_after_ms: int = 1500) -> Iterator[tuple[str, list[Member]]]:
     """Run a primary, its replicas and one sentinel; yield the URL that names the sentinel, and the servers.
 
-    The sentinel alone decides on a failover, and calls them `here`.
+    The sentinel alone decides on a failover, and calls them `here`. One that has little patience gives up the server
+    that it has just promoted too, before it has heard of it, and promotes the other one.
     """
     with replicated(replicas) as members, tempfile.TemporaryDirectory(prefix="sagabus-") as folder:
         (port,) = free_ports(1)
@@ -133,7 +134,7 @@ def sentinel(replicas: int = 1, *, down_after_ms: int = 300) -> Iterator[tuple[s
             f"port {port}\nbind 127.0.0.1\n"
             f"sentinel monitor here 127.0.0.1 {members[0].port} 1\n"
             f"sentinel down-after-milliseconds here {down_after_ms}\n"
-            f"sentinel failover-timeout here 2000\n"
+            f"sentinel failover-timeout here 20000\n"
         )
         with (
             _process(find_server_binary().path, {}, f"redis://127.0.0.1:{port}", (str(config), "--sentinel")),

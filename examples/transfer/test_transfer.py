@@ -49,7 +49,7 @@ def test_transfers_while_workers_are_killed_keep_every_promise(tmp_path: Path) -
     """On real workers and an embedded store of their own: all end, and nothing is lost, doubled, merged or left."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SAGABUS_", "TRANSFER_"))}
     run = subprocess.run(
-        [sys.executable, "-m", "examples.transfer", "--transfers", "1000", "--accounts", "30", "--kill-every", "0.3"],
+        [sys.executable, "-m", "examples.transfer", "--transfers", "400", "--accounts", "30", "--kill-every", "0.3"],
         cwd=tmp_path,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -59,7 +59,7 @@ def test_transfers_while_workers_are_killed_keep_every_promise(tmp_path: Path) -
     )
     assert run.returncode == 0, run.stdout + run.stderr
     *_, last = run.stdout.splitlines()
-    assert last.startswith("transfers=1000 ended=1000 ")
+    assert last.startswith("transfers=400 ended=400 ")
     assert int(re.findall(r"kills=(\d+)", last)[0]) >= 1
     assert "BROKEN" not in run.stdout
 

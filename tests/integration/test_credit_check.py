@@ -95,10 +95,10 @@ def test_credit_check_with_racing_workers_decides_everybody_once(raced: Finished
 def test_credit_check_while_workers_are_killed_decides_everybody_once(tmp_path: Path, valkey_url: str) -> None:
     """Workers are killed with SIGKILL again and again; nothing is lost, doubled or contradicted."""
     run = credit_check(
-        tmp_path, "--applicants", "1000", "--processes", "2", "--kill-every", "0.1", "--store", valkey_url
+        tmp_path, "--applicants", "500", "--processes", "2", "--kill-every", "0.1", "--store", valkey_url
     )
     last = run.stdout.splitlines()[-1] if run.stdout else ""
-    assert last.startswith("applicants=1000 decided=1000 lost=0 twice=0 contradictory=0 "), run.stderr
+    assert last.startswith("applicants=500 decided=500 lost=0 twice=0 contradictory=0 "), run.stderr
     assert run.returncode == 0, run.stderr
     killed = re.search(r"workers killed\D+(\d+)", run.stdout)
     assert killed
