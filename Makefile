@@ -9,13 +9,14 @@ PYTEST ?= $(BIN)/python -m pytest
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided clean
+.PHONY: help demo test check bench bench-peers bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
 	@echo "make test        run the tests"
 	@echo "make check       lint, formatting, types and import rules"
 	@echo "make bench       measure throughput and latency"
+	@echo "make bench-peers   run the credit check by other tools too, each on a server of its own"
 	@echo "make bench-simulator   measure how fast every schedule is looked at"
 	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
 	@echo "make bench-timers   measure a million pending timers, and write docs/capacity.md"
@@ -55,6 +56,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(BIN)/python -m benchmarks.peers
 
 bench-simulator: $(STAMP)
 	$(BIN)/python -m benchmarks.simulator

@@ -16,11 +16,11 @@ from typing import Final
 import redis
 from attrs import define, field, frozen
 
+from benchmarks.server import Server
 from benchmarks.soak.app import CLAIM_S, ENDPOINTS, Ticks
 from benchmarks.soak.driver import Driver, Judge, loads
 from benchmarks.soak.ledger import Ledger, Totals
 from benchmarks.soak.samples import Sample, rss_mb
-from benchmarks.soak.server import Server
 from sagabus import Bus, SagabusError
 from sagabus.commit import Want
 from sagabus.definition import definition_of

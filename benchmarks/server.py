@@ -1,11 +1,11 @@
-"""The store of the soak: a Valkey of its own, killed now and then and started again on its append-only file."""
+"""A server of a benchmark's own, which may be killed and started again on its append-only file."""
 
 from __future__ import annotations
 
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import redis
 from attrs import define, field
@@ -19,7 +19,6 @@ _CONFIG: Final = {
     "port": "0",
     "save": "",
     "appendonly": "yes",
-    "appendfsync": "always",
     "auto-aof-rewrite-percentage": "100",
     "auto-aof-rewrite-min-size": "64mb",
     "aof-load-truncated": "yes",
@@ -29,7 +28,7 @@ _CONFIG: Final = {
 
 
 class ServerDownError(SagabusError):
-    """The store of the soak did not start; its log says why."""
+    """The server did not start; its log says why."""
 
 
 @define
@@ -39,11 +38,14 @@ class Server:
     To be started from the thread that lives longest: the server ends with it.
 
     Attributes:
+        appendfsync: when it syncs: `always`, before it answers, so that what was acknowledged survives a kill, or
+            `everysec`.
         kills: how often it was killed.
         down_s: how long it did not answer, all kills together, seconds.
     """
 
     folder: Path
+    appendfsync: Literal["always", "everysec"] = "always"
     kills: int = field(default=0, init=False)
     down_s: float = field(default=0.0, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
@@ -66,7 +68,7 @@ class Server:
         Raises:
             ServerDownError: it does not.
         """
-        arguments = [part for name, value in _CONFIG.items() for part in (f"--{name}", value)]
+        arguments = [part for name, value in self._config().items() for part in (f"--{name}", value)]
         place = ["--dir", str(self.folder), "--unixsocket", f"{self.folder}/store.sock"]
         with (self.folder / "store.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -107,6 +109,9 @@ class Server:
         """End it."""
         if self._process is not None:
             self._end()
+
+    def _config(self) -> dict[str, str]:
+        return {**_CONFIG, "appendfsync": self.appendfsync}
 
     def _end(self) -> None:
         assert self._process is not None

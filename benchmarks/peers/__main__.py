@@ -1,0 +1,112 @@
+"""Run it: `python -m benchmarks.peers --help`. Each peer runs on a private server of its own, one after the other."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import redis
+
+from benchmarks.__main__ import machine, progress
+from benchmarks.peers import course, table
+from benchmarks.peers.course import Pace
+from benchmarks.peers.dramatiq_group import Dramatiq
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.streams import ByHand
+from benchmarks.server import Server
+from sagabus import Bus, SagabusError
+from sagabus.observe.log import configure
+
+PEERS: dict[str, Peer] = {
+    "sagabus": Ours(),
+    "batch": ByHand("by hand, bare: a pipeline a batch", "atomic state", "batch"),
+    "script": ByHand("by hand: a Lua script a reply", "atomic state and ack", "script"),
+    "watch": ByHand("by hand: WATCH and MULTI", "atomic state and ack", "watch"),
+    "dramatiq": Dramatiq(),
+}
+
+
+@click.command()
+@click.option("--peer", "names", multiple=True, type=click.Choice(list(PEERS)), help="Only this one; may be repeated.")
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Medians are taken over them.")
+@click.option("--seconds", type=click.FloatRange(0.5), default=8.0, show_default=True, help="Of throughput, each run.")
+@click.option("--checks", type=click.IntRange(1), default=150, show_default=True, help="For latency, each run.")
+@click.option("--width", "widths", type=click.IntRange(4), multiple=True, help="Replies to a hot check; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def main(
+    names: tuple[str, ...], runs: int, seconds: float, checks: int, widths: tuple[int, ...], as_json: bool
+) -> None:
+    """Run the credit check by several tools on this machine, each on a server of its own with the same settings.
+
+    Peers take turns, run by run, so that what else the machine does counts for all. Every decision is verified.
+    """
+    configure(level="ERROR")
+    pace = Pace(warm_s=min(2.0, seconds), measured_s=seconds, checks=checks, widths=widths or Pace().widths, runs=runs)
+    chosen = {name: PEERS[name] for name in names or PEERS}
+    try:
+        place, figures = measure(chosen, pace)
+    except SagabusError as error:
+        raise click.ClickException(str(error)) from error
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    if as_json:
+        click.echo(json.dumps({"date": today, **place, "peers": figures}))
+    else:
+        sys.stdout.write(table.rendered(figures, {name: peer.keeps for name, peer in chosen.items()}, place, today))
+
+
+def measure(peers: dict[str, Peer], pace: Pace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what it was measured on, and the figures of each peer: medians over the runs, and all runs."""
+    place: dict[str, Any] = {}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
+    for number in range(pace.runs):
+        for name, peer in peers.items():
+            progress(f"{peer.name}, run {number + 1} of {pace.runs}")
+            with server() as (url, folder, client):
+                place = place or place_of(url)
+                runs[name].append(one_run(peer, url, folder, client, pace))
+    return place, {name: table.summary(peers[name].name, found) for name, found in runs.items()}
+
+
+def place_of(url: str) -> dict[str, Any]:
+    """Return what the figures are measured on."""
+    with Bus(url, url) as bus:
+        return machine(bus)
+
+
+def one_run(peer: Peer, url: str, folder: Path, client: Any, pace: Pace) -> dict[str, Any]:
+    """Return the figures of one run of one peer."""
+    names = course.new_names()
+    with peer.running(url, folder) as running:
+        course.latency(running, names, 5)  # until everybody is awake
+        wait = course.latency(running, names, pace.checks)
+        rate = course.quiet(lambda: course.throughput(running, client, names, pace))
+        widths = {
+            width: course.median([course.hot(running, names, width) for _ in range(pace.hot_runs)])
+            for width in pace.widths
+        }
+    return table.figures_of(rate, wait, widths)
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, Path, Any]]:
+    """Run a private server with an append-only file, synced every second, as all peers get it."""
+    with tempfile.TemporaryDirectory(prefix="sagabus-") as folder:
+        server = Server(Path(folder), appendfsync="everysec")
+        server.start()
+        try:
+            with redis.Redis.from_url(server.url, protocol=2) as client:
+                yield server.url, Path(folder), client
+        finally:
+            server.close()
+
+
+if __name__ == "__main__":
+    main()
