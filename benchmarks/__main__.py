@@ -7,10 +7,7 @@ import os
 import platform
 import sys
 import tempfile
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from rich.table import Table
 
 import sagabus
 from benchmarks import measure
+from benchmarks.listening import listening
 from benchmarks.meter import Readings
 from benchmarks.witness import Witness
 from sagabus import Bus, SagabusError
@@ -73,7 +71,7 @@ def run(folder: Path, checks: int, one_by_one: int, processes: int) -> dict[str,
             "BENCHMARK_NAMESPACE": bus.namespace,
         }
         place = machine(bus)
-        with listening(bus, witness, readings):
+        with listening(bus, [witness.endpoint.name, readings.endpoint.name]):
             options = ["--log-level", "ERROR"]
             with Supervisor("benchmarks.app:bus", processes, options=options, env=environment) as workers:
                 readings.take(workers.pids)
@@ -90,19 +88,6 @@ def run(folder: Path, checks: int, one_by_one: int, processes: int) -> dict[str,
         "seconds": throughput.seconds,
         **place,
     }
-
-
-@contextmanager
-def listening(bus: Bus, witness: Witness, readings: Readings) -> Iterator[None]:
-    """Hear decisions and readings in a thread of this process."""
-    worker = bus.worker([witness.endpoint.name, readings.endpoint.name])
-    thread = threading.Thread(target=worker.run, name="driver")
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
 
 
 def machine(bus: Bus) -> dict[str, Any]:

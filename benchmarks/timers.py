@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 from benchmarks import measure
 from benchmarks.__main__ import machine, progress
 from benchmarks.concurrency.page import NoPlaceError, rewrite
+from benchmarks.listening import listening
 from benchmarks.witness import Witness, WrongResultError
 from sagabus import Bus, Context, SagabusError, message
 from sagabus.envelope import encode, wrap
@@ -113,7 +114,7 @@ class Side:
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.bus)
-        self._stack.enter_context(_listening(self.bus, [self.witness.endpoint.name, self.clock.endpoint.name]))
+        self._stack.enter_context(listening(self.bus, [self.witness.endpoint.name, self.clock.endpoint.name]))
         self._stack.enter_context(self.workers)
         return self
 
@@ -170,18 +171,6 @@ class Side:
             self.bus.store.note(Bookkeeping(scheduled=tuple(items)))
             sent.append(count)
             stop.wait(_STREAM_TURN_S)
-
-
-@contextmanager
-def _listening(bus: Bus, endpoints: Sequence[str]) -> Iterator[None]:
-    worker = bus.worker(endpoints)
-    thread = threading.Thread(target=worker.run, name="driver")
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
 
 
 def _bell(id_: str, due_ms: int) -> Scheduled:

@@ -7,13 +7,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from attrs import field, frozen
 
 from benchmarks.concurrency.app import WAYS, Gather, Gathered, Replied
+from benchmarks.listening import listening
 from benchmarks.meter import MeterRead, Readings
 from benchmarks.witness import WrongResultError
 from sagabus import Bus
@@ -114,7 +115,7 @@ class Fleet:
             for way, saga in WAYS.items():
                 self._bus.endpoint(way, saga)
             self._ears, self._readings = _Ears(self._bus), Readings(self._bus)
-            stack.enter_context(_listening(self._bus, [_EARS, self._readings.endpoint.name]))
+            stack.enter_context(listening(self._bus, [_EARS, self._readings.endpoint.name]))
             env = {
                 "SAGABUS_STORE": self._bus.store_url,
                 "SAGABUS_TRANSPORT": self._bus.transport_url,
@@ -288,16 +289,3 @@ def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(0.005)
     return True
-
-
-@contextmanager
-def _listening(bus: Bus, endpoints: Sequence[str]) -> Iterator[None]:
-    """Work on *endpoints* in a thread of this process."""
-    worker = bus.worker(endpoints)
-    thread = threading.Thread(target=worker.run, name="driver")
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()

@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from benchmarks.listening import listening
 from benchmarks.peers.ours_app import CheckHot, HotDecided
 from benchmarks.peers.peer import PROCESSES, Running
 from benchmarks.peers.task import BUREAUS, UndoneError, is_right
@@ -91,17 +92,11 @@ class Ours:
                     bus.send_many([CheckHot(customer=check, replies=replies) for check in checks], to="hot")
 
             environment = {"SAGABUS_STORE": url, "SAGABUS_TRANSPORT": url, "PEERS_NAMESPACE": bus.namespace}
-            listener = bus.worker(["books"])
-            thread = threading.Thread(target=listener.run, name="books")
-            thread.start()
-            try:
-                options = ["--log-level", "ERROR"]
-                with Supervisor("benchmarks.peers.ours_app:bus", PROCESSES, options=options, env=environment) as crew:
-                    _await_endpoints(bus)
-                    yield Running(start, books, crew.pids, window=2000)
-            finally:
-                listener.stop()
-                thread.join()
+            options = ["--log-level", "ERROR"]
+            crew = Supervisor("benchmarks.peers.ours_app:bus", PROCESSES, options=options, env=environment)
+            with listening(bus, ["books"]), crew:
+                _await_endpoints(bus)
+                yield Running(start, books, crew.pids, window=2000)
 
 
 def _await_endpoints(bus: Bus) -> None:
