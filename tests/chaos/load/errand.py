@@ -62,7 +62,8 @@ class Errand:
         if self.last[0] == "gathered":
             wanted = list(range(self.sendings[0].message.parts))
             return "" if value == wanted else f"gathered {value} instead of all {len(wanted)}"
-        wanted_end = "called off" if len(self.sendings) > 1 else "rung"
+        called_off = any(isinstance(sending.message, CallOff) for sending in self.sendings)
+        wanted_end = "called off" if called_off else "rung"
         return "" if value == wanted_end else f"ended as {value!r} instead of {wanted_end!r}"
 
 
