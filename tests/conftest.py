@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from sagabus.store.memory import MemoryStore
@@ -39,6 +40,13 @@ def named_servers() -> Iterator[dict[str, str]]:
         for name in names:
             patch.delenv(name, raising=False)
         yield named
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """Leave no test the logging that another one has set up: files are run in any order."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,11 @@ def kept(books: Books) -> Iterator[Books]:
         return through, homeless
 
     Recovery.conclude, Dispatcher.exchange, TimerPump._send = concluding, exchanging, sending  # type: ignore[method-assign]
-    structlog.configure(processors=[books.note], cache_logger_on_first_use=False)
+    structlog.configure(
+        processors=[books.note],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+        cache_logger_on_first_use=False,
+    )
     try:
         yield books
     finally:
