@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -89,8 +90,7 @@ def one_run(peer: Peer, url: str, folder: Path, client: Any, pace: Pace) -> dict
         wait = course.latency(running, names, pace.checks)
         rate = course.quiet(lambda: course.throughput(running, client, names, pace))
         widths = {
-            width: course.median([course.hot(running, names, width) for _ in range(pace.hot_runs)])
-            for width in pace.widths
+            width: median([course.hot(running, names, width) for _ in range(pace.hot_runs)]) for width in pace.widths
         }
     return table.figures_of(rate, wait, widths)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 from typing import Any, Final
 
@@ -139,8 +139,3 @@ def hot(running: Running, names: Iterator[str], width: int) -> float:
 def new_names() -> Iterator[str]:
     """Yield the names of customers, none twice."""
     return (f"c{number:08}" for number in count())
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)

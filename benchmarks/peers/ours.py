@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from benchmarks.listening import listening
 from benchmarks.peers.ours_app import CheckHot, HotDecided
 from benchmarks.peers.peer import PROCESSES, Running
-from benchmarks.peers.task import BUREAUS, UndoneError, is_right
+from benchmarks.peers.task import BUREAUS, UndoneError, verify
 from examples.credit_check.messages import CheckCredit, CreditDecided
 from sagabus import Bus, Context, SagabusError
 from sagabus.supervisor import Supervisor
@@ -62,11 +62,7 @@ class HeardBooks:
             heard, again = dict(self._heard), self._again
             self._heard.clear()
             self._again = 0
-        wrong = [check for check, (_, said, _) in heard.items() if not is_right(check, said)]
-        if len(heard) != expected or again or wrong:
-            raise UndoneError(
-                f"{len(heard)} of {expected} checks were decided, {again} once more, and wrongly: {wrong[:3]}"
-            )
+        verify({check: said for check, (_, said, _) in heard.items()}, again, expected)
 
 
 @frozen

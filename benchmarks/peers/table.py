@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from benchmarks.peers.course import Rate, Wait, median
+from benchmarks.peers.course import Rate, Wait
 
 TARGETS = (
     ("checks_per_s", "dramatiq", "at least", 12.0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final, Protocol
 
@@ -99,15 +99,26 @@ class ServerBooks:
         entries = self._client.hgetall("decisions")
         again = int(self._client.get("decided-again") or 0)
         self._client.delete("decisions", "decided", "decided-again")
-        wrong = [
-            check.decode()
-            for check, entry in entries.items()
-            if not is_right(check.decode(), float(entry.partition(b":")[0]))
-        ]
-        if len(entries) != expected or again or wrong:
-            raise UndoneError(
-                f"{len(entries)} of {expected} checks were decided, {again} once more, and wrongly: {wrong[:3]}"
-            )
+        averages = {check.decode(): float(entry.partition(b":")[0]) for check, entry in entries.items()}
+        verify(averages, again, expected)
+
+
+def verify(averages: Mapping[str, float], again: int, expected: int) -> None:
+    """Look at the decisions of a book.
+
+    Args:
+        averages: what each check was decided on.
+        again: how many were decided once more.
+        expected: how many checks there were.
+
+    Raises:
+        UndoneError: not so many were decided, or one twice, or wrongly.
+    """
+    wrong = [check for check, said in averages.items() if not is_right(check, said)]
+    if len(averages) != expected or again or wrong:
+        raise UndoneError(
+            f"{len(averages)} of {expected} checks were decided, {again} once more, and wrongly: {wrong[:3]}"
+        )
 
 
 def is_right(check: str, average_said: float) -> bool:
