@@ -218,6 +218,15 @@ class Transport(Protocol):
         ...
 
 
+def is_joint(transport: Transport) -> bool:
+    """Return whether a receiver of several endpoints costs no more than one of one.
+
+    A transport says so with an attribute `joint`. The `exchange` of its receivers then takes one argument more:
+    `without`, names of endpoints of which nothing is to be received this time.
+    """
+    return getattr(transport, "joint", False)
+
+
 class TransportFactory(Protocol):
     """What an entry point in the group `sagabus.transports` loads: called with the URL and the namespace of the bus."""
 

@@ -20,17 +20,19 @@ from sagabus.runtime.timers import TimerPump
 from sagabus.runtime.watchdog import HandlerCall
 from sagabus.secrecy.keyring import KEYS_VARIABLE, MAKE_ONE
 from sagabus.secrecy.process_keys import process_keys
+from sagabus.transport import is_joint
 
 _MAX_TURNS: Final = 100_000
 _JOIN_S: Final = 0.2
 _LOOK_S: Final = 0.25
 _TELL_S: Final = 1.0
+_FEW_PLACES: Final = 8
 _OTHERS_END_S: Final = 3.0
 """How long the other lanes of a worker have to finish what is in hand where one hangs."""
 
 
 class Worker:
-    """Works through endpoints of a bus in this process: a thread for each, one for timers, one for signs of life.
+    """Works through endpoints of a bus in this process: threads for their lanes, for timers, for signs of life.
 
     Args:
         bus: what they are on.
@@ -100,7 +102,7 @@ class Worker:
         """
         self._open(inline=False)
         pump = TimerPump(self._bus, log=self._log, worker=self.name)
-        jobs: list[tuple[str, Callable[[], None]]] = [(f"lane-{lane.endpoint.name}", lane.run) for lane in self.lanes]
+        jobs: list[tuple[str, Callable[[], None]]] = [(f"lane-{lane.name}", lane.run) for lane in self.lanes]
         jobs += [("timers", lambda: pump.run(self._stop))]
         helping: list[tuple[str, Callable[[], None]]] = [("signs-of-life", self._signs_of_life)]
         if any(lane.watch.timeout_s is not None for lane in self.lanes):
@@ -110,7 +112,7 @@ class Worker:
         helpers = [threading.Thread(target=self._guard, args=job, name=job[0]) for job in helping]
         for thread in (*threads, *helpers):
             thread.start()
-        self._log.info("working", endpoints=[lane.endpoint.name for lane in self.lanes])
+        self._log.info("working", endpoints=[endpoint.name for endpoint in self._endpoints])
         for thread in threads:
             self._join(thread)
         self._through.set()
@@ -175,7 +177,7 @@ class Worker:
                 try:
                     lane.hold()
                 except SagabusError as error:
-                    self._log.warning("no-sign-of-life", endpoint=lane.endpoint.name, error=str(error))
+                    self._log.warning("no-sign-of-life", endpoint=lane.name, error=str(error))
 
     def _watch(self) -> None:
         """Look after handlers of sagas; those of consumers are looked after by their lanes."""
@@ -204,7 +206,7 @@ class Worker:
 
     def _tell(self, event: str, lane: Lane, call: HandlerCall, **more: Any) -> None:
         # The handler may hang while it logs, and hold what logging needs.
-        told = {"endpoint": lane.endpoint.name, "handler": call.name, **more}
+        told = {"endpoint": lane.name, "handler": call.name, **more}
         teller = threading.Thread(target=self._log.error, args=(event,), kwargs=told, daemon=True)
         teller.start()
         teller.join(_TELL_S)
@@ -213,7 +215,7 @@ class Worker:
         self.lanes = [
             Lane(
                 self._bus,
-                endpoint,
+                endpoints,
                 consumer=self.name,
                 stop=self._stop,
                 abort=self._abort,
@@ -221,8 +223,25 @@ class Worker:
                 log=self._log,
                 inline=inline,
             )
-            for endpoint in self._endpoints
+            for endpoints in ([[each] for each in self._endpoints] if inline else self._shares())
         ]
+
+    def _shares(self) -> list[list[Endpoint]]:
+        """Return the endpoints of each lane.
+
+        Those share one that nothing of the others keeps from getting on: whose sagas wait for nobody, and whose
+        consumers have places for more than a few.
+        """
+        if not is_joint(self._bus.transport):
+            return [[endpoint] for endpoint in self._endpoints]
+        shares: dict[object, list[Endpoint]] = {}
+        for endpoint in self._endpoints:
+            options = endpoint.options
+            alone = any(saga.serial for saga in endpoint.sagas) or (
+                endpoint.consumers and options.concurrency < _FEW_PLACES
+            )
+            shares.setdefault(endpoint.name if alone else ("", options.handler_timeout_s), []).append(endpoint)
+        return list(shares.values())
 
     # -- no threads ----------------------------------------------------------------------------------------------
 
@@ -237,14 +256,14 @@ class Worker:
         if not self.lanes:
             self._open(inline=True, jitter=lambda: 0.0)
         pump = TimerPump(self._bus, log=self._log, worker=self.name)
-        pending: dict[str, Any] = {lane.endpoint.name: [] for lane in self.lanes}
+        pending: dict[str, Any] = {lane.name: [] for lane in self.lanes}
         quiet = 0
         for _ in range(_MAX_TURNS):
             moved = pump.pump()
             for lane in self.lanes:
-                before = pending[lane.endpoint.name]
-                pending[lane.endpoint.name] = lane.turn(before, 0.0)
-                moved += len(before) + len(pending[lane.endpoint.name])
+                before = pending[lane.name]
+                pending[lane.name] = lane.turn(before, 0.0)
+                moved += len(before) + len(pending[lane.name])
             quiet = 0 if moved else quiet + 1
             if quiet > 1:
                 return

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 import redis
@@ -84,6 +85,7 @@ class StreamsReceiver:
         wait_s: float,
         *,
         force: bool = False,
+        without: Collection[str] = (),
     ) -> Exchanged:
         """Send, run *also*, ack and receive; see `Receiver.exchange`.
 
@@ -91,7 +93,7 @@ class StreamsReceiver:
         """
         losses, whole = self._link.losses, False
         try:
-            exchanged, error = self._exchange(parcels, done, also, limit, wait_s, force)
+            exchanged, error = self._exchange(parcels, done, also, limit, wait_s, force, without)
             whole = self._link.losses == losses
         finally:
             if not whole:
@@ -108,10 +110,11 @@ class StreamsReceiver:
         limit: int,
         wait_s: float,
         force: bool,
+        without: Collection[str],
     ) -> tuple[Exchanged, SagabusError | None]:
         """Return what was done, or why the write was not made."""
         started_at = time.monotonic()
-        asking, block_s = self._ask(limit, wait_s, polls=0) if limit and not self._kept else ([], 0.0)
+        asking, block_s = self._ask(limit, wait_s, 0, without) if limit and not self._kept else ([], 0.0)
         refused, replies, error = self._sender.settle(parcels, done, also, asking, force=force, wait_s=block_s)
         if error is not None:
             # What was read with the write that failed waits for the next call.
@@ -132,7 +135,7 @@ class StreamsReceiver:
             if heard or (left_s == 0.0 and not looked and heard is not None):
                 break
             polls += 1
-            asking, block_s = self._ask(limit, left_s, polls)
+            asking, block_s = self._ask(limit, left_s, polls, without)
             replies = self._link.try_round(asking, wait_s=block_s)
         self._unacked.update(delivery.tag for delivery in heard)
         return Exchanged(refused, heard), None
@@ -164,8 +167,11 @@ class StreamsReceiver:
 
     # -- what to ask for ------------------------------------------------------------------------------------------
 
-    def _ask(self, limit: int, wait_s: float, polls: int) -> tuple[list[Command], float]:
-        """Return what to ask next, and for how many seconds that may block."""
+    def _ask(self, limit: int, wait_s: float, polls: int, without: Collection[str]) -> tuple[list[Command], float]:
+        """Return what to ask next, and for how many seconds that may block.
+
+        What was left behind is taken over whosever it is: it comes alone.
+        """
         now = time.monotonic()
         if not self._looks and now >= self._claim_at:
             self._learn_streams(self._topologies.refresh())
@@ -179,10 +185,11 @@ class StreamsReceiver:
             return [self._claim(self._looks[0])], 0.0
         # Nobody tells us when a claim runs out: wake up and look.
         block_s = min(wait_s, max(min(self._claim_at, self._lost_at) - now, 0.001))
-        count = max(1, limit // len(self._streams))
         self._streams.rotate(-1)
         if not self._link.is_cluster:
-            return [self._read(self._streams, count, block_s)], block_s
+            streams = [s for s in self._streams if self._queue_of[s] not in without] if without else self._streams
+            return [self._read(streams, max(1, limit // len(streams)), block_s)], block_s
+        count = max(1, limit // len(self._streams))
         if len(self._streams) > 1:
             # Slots are read one by one, so only one stream, in turn, can be waited for: the others are polled.
             block_s = min(block_s, _CLUSTER_POLL_S[min(polls, len(_CLUSTER_POLL_S)) - 1]) if polls else 0.0
@@ -268,12 +275,18 @@ class StreamsReceiver:
         return [Delivery(self._queue_of[stream], found[2], found[3], Tag(stream, found[1]))]
 
     def _batch(self, reply: Any) -> list[Delivery]:
-        return [
-            Delivery(self._queue_of[stream], fields[1], 1, Tag(stream, id))
-            for key, entries in reply or ()
-            for stream in (key.decode(),)
-            for id, fields in entries
-        ]
+        """Return the deliveries of one read, of each stream one in turn.
+
+        What was sent together to several endpoints is handled, and so answered, together.
+        """
+        by_stream = []
+        for key, entries in reply or ():
+            stream = key.decode()
+            queue = self._queue_of[stream]
+            by_stream.append([Delivery(queue, fields[1], 1, Tag(stream, id)) for id, fields in entries])
+        if len(by_stream) == 1:
+            return by_stream[0]
+        return [delivery for turn in zip_longest(*by_stream) for delivery in turn if delivery is not None]
 
 
 def _is_gone(error: redis.ResponseError) -> bool:

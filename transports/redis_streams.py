@@ -51,6 +51,11 @@ class RedisStreamsTransport:
         return self.link.shown_url
 
     @property
+    def joint(self) -> bool:
+        """Return whether one command reads all queues: not on a cluster."""
+        return not self.link.is_cluster
+
+    @property
     def server(self) -> ServerIdentity | None:
         """Return the server and database of the queues; None on a cluster."""
         return self.link.server()

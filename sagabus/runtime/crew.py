@@ -1,9 +1,10 @@
-"""The crew: runs consumers, `def` in a bounded pool of threads, `async def` on one event loop; gives up what hangs."""
+"""Crews: they run consumers, `def` in a bounded pool of threads, `async def` on one event loop; give up what hangs."""
 
 from __future__ import annotations
 
 import contextvars
 import time
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
@@ -17,17 +18,25 @@ from sagabus.runtime.ticket import Trouble
 from sagabus.runtime.watchdog import HandlerCall, overdue
 
 _LINGER_S: Final = 0.002
+_ROUSE_S: Final = 0.001
+_AHEAD_S: Final = 0.02
+"""So much work of quick handlers is taken in advance."""
 _LOOK_S: Final = 0.02
 _BEHIND_AFTER_S: Final = 1.0
 """A handler that was given up, and ends within so long, was not left behind."""
 
 
 class Crew(Protocol):
-    """Runs consumers for one lane. All methods are called by the lane's thread."""
+    """Runs the consumers of one endpoint for its lane. All methods are called by the lane's thread."""
 
     @property
     def busy(self) -> int:
         """Return how many handlers were started and not collected."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Return how many more may be started, for the others are not to wait for long."""
         ...
 
     def start(self, work: ConsumerWork) -> None:
@@ -53,18 +62,22 @@ class Crew(Protocol):
 class InlineCrew:
     """Runs each handler in the calling thread, at once, for as long as it takes: deterministic, for tests."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+    def __init__(self, surroundings: Surroundings, concurrency: int = 1) -> None:
+        self._surroundings, self._concurrency = surroundings, concurrency
         self._finished: list[Finished] = []
 
     @property
     def busy(self) -> int:
         return len(self._finished)
 
+    @property
+    def room(self) -> int:
+        return 2 * self._concurrency - self.busy
+
     def start(self, work: ConsumerWork) -> None:
         self._finished.append(contextvars.copy_context().run(self._surroundings.call, work))
 
-    def collect(self, wait_s: float) -> list[Finished]:
+    def collect(self, wait_s: float = 0.0) -> list[Finished]:
         finished, self._finished = self._finished, []
         return finished
 
@@ -85,46 +98,58 @@ class ThreadedCrew:
         timeout_s: how long one handler may take before it is given up; None for as long as it wants.
     """
 
-    def __init__(self, surroundings: Surroundings, concurrency: int, name: str, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        concurrency: int,
+        name: str,
+        timeout_s: float | None = None,
+        through: Through | None = None,
+    ) -> None:
         self._surroundings, self._concurrency, self._name = surroundings, concurrency, name
         self._timeout_s = timeout_s
-        self._through: Through = SimpleQueue()
+        self._through: Through = through or SimpleQueue()
         self._threads = HandlerThreads(surroundings, concurrency, name, self._through)
         self._loop: HandlerLoop | None = None
         self._at_work: set[Job] = set()
         self._given_up: list[Job] = []
         self._deaf: list[HandlerLoop] = []
+        # How long one handler takes, the last ones counting most; as long as nobody knows, very long.
+        self._takes_s = float("inf")
 
     @property
     def busy(self) -> int:
         return len(self._at_work)
 
+    @property
+    def room(self) -> int:
+        ahead = int(_AHEAD_S / self._takes_s) if self._takes_s else self._concurrency
+        return max(2 * self._concurrency, ahead) - self.busy
+
     def start(self, work: ConsumerWork) -> None:
-        job = Job(work)
+        job = Job(work, self)
         self._at_work.add(job)
         self._part(job).start(job)
 
+    def rouse(self) -> None:
+        """Have one more thread begin with what was started: others leave something over."""
+        self._threads.rouse(more=True)
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether some of what was started has not begun, and more threads could be roused for it."""
+        return self._threads.waiting
+
+    def came_back(self, job: Job) -> None:
+        """Note that one that was started is through."""
+        self._at_work.discard(job)
+        if job.took_s is not None:
+            first = self._takes_s == float("inf")
+            self._takes_s = job.took_s if first else self._takes_s + (job.took_s - self._takes_s) / 8
+
     def collect(self, wait_s: float) -> list[Finished]:
-        now = time.monotonic()
-        give_up_at = now + wait_s
-        finished = self._overdue(now)
-        while self._at_work:
-            until = min(give_up_at, self._look_at(now))
-            try:
-                job, result = self._through.get(timeout=max(0.0, until - now))
-            except Empty:
-                now = time.monotonic()
-                finished += self._overdue(now)
-                if finished or now >= give_up_at:
-                    break
-                continue
-            self._at_work.discard(job)
-            self._part(job).through(job)
-            finished.append(result)
-            now = time.monotonic()
-            # Others of the same batch are about to be through too; one dispatch for all of them costs no more.
-            give_up_at = min(give_up_at, now + _LINGER_S) if len(finished) == 1 else give_up_at
-        return finished
+        """Return the handlers that are through or given up, waiting up to *wait_s* seconds for the first."""
+        return collect([self], self._through, wait_s)
 
     def left_behind(self) -> list[str]:
         self._given_up = [job for job in self._given_up if not job.ended]
@@ -149,15 +174,15 @@ class ThreadedCrew:
 
     # -- handlers that take longer than they may -------------------------------------------------------------------
 
-    def _look_at(self, now: float) -> float:
+    def look_at(self, now: float) -> float:
         """Return when to look for such handlers next, on the monotonic clock."""
-        if self._timeout_s is None:
+        if self._timeout_s is None or not self._at_work:
             return float("inf")
         # One that has not begun yet may begin at once.
         soonest = min(job.overdue_at(self._timeout_s) for job in self._at_work)
         return max(now + _LOOK_S, min(soonest, now + self._timeout_s))
 
-    def _overdue(self, now: float) -> list[Finished]:
+    def overdue(self, now: float) -> list[Finished]:
         """Give up the handlers whose time is over."""
         if self._timeout_s is None:
             return []
@@ -212,3 +237,40 @@ class ThreadedCrew:
                 finished.append(Finished(job.work.ticket, (), Trouble(reason, hangs)))
                 self._at_work.discard(job)
         return finished
+
+
+def collect(crews: Sequence[ThreadedCrew], through: Through, wait_s: float) -> list[Finished]:
+    """Return the handlers of *crews* that are through or given up, waiting up to *wait_s* seconds for the first.
+
+    Args:
+        through: what all of them put into it.
+    """
+    now = time.monotonic()
+    give_up_at = now + wait_s
+    lingers_until = 0.0
+    finished = [each for crew in crews for each in crew.overdue(now)]
+    while any(crew.busy for crew in crews):
+        until = min(give_up_at, *(crew.look_at(now) for crew in crews))
+        waiting = [crew for crew in crews if crew.waiting]
+        if waiting:
+            until = min(until, now + _ROUSE_S)
+        try:
+            job, result = through.get(timeout=max(0.0, until - now))
+        except Empty:
+            now = time.monotonic()
+            for crew in waiting:
+                crew.rouse()
+            finished += [each for crew in crews for each in crew.overdue(now)]
+            if finished or now >= give_up_at:
+                break
+            continue
+        while True:
+            job.crew.came_back(job)
+            finished.append(result)
+            if through.empty():
+                break
+            job, result = through.get()
+        now = time.monotonic()
+        # Others of the same batch are about to be through too; one dispatch for all of them costs no more.
+        give_up_at = min(give_up_at, lingers_until := lingers_until or now + _LINGER_S)
+    return finished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from sagabus.runtime.burial import Burial
@@ -44,15 +44,19 @@ class Dispatcher:
         self._unacked: list[Delivery] = []
         self._received: list[Delivery] = []
 
-    def exchange(self, outbound: Outbound, limit: int, wait_s: float, now_ms: int) -> list[Delivery]:
+    def exchange(
+        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, without: Collection[str] = ()
+    ) -> list[Delivery]:
         """Dispatch *outbound* and return the next deliveries, up to *limit*, waiting up to *wait_s* seconds for them.
+
+        None of them is of the endpoints *without*.
 
         A queue at its length limit slows this down by up to a second; then the message is sent all the same, for a
         worker that waited for ever could be what the queue waits for.
         """
         if self._shared:
-            return self._exchange_shared(outbound, limit, wait_s, now_ms)
-        return self._exchange_split(outbound, limit, wait_s, now_ms)
+            return self._exchange_shared(outbound, limit, wait_s, now_ms, without)
+        return self._exchange_split(outbound, limit, wait_s, now_ms, without)
 
     def noted(self) -> None:
         """Ack what waited for `noting`, which the store has noted."""
@@ -64,7 +68,9 @@ class Dispatcher:
 
     # -- one server ----------------------------------------------------------------------------------------------
 
-    def _exchange_shared(self, outbound: Outbound, limit: int, wait_s: float, now_ms: int) -> list[Delivery]:
+    def _exchange_shared(
+        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, without: Collection[str]
+    ) -> list[Delivery]:
         parcels = outbound.parcels
         pressed_at = time.monotonic()
         force = False
@@ -72,7 +78,9 @@ class Dispatcher:
             if self._received:
                 limit, wait_s = 0, 0.0
             also = self._store.note_commands(outbound.bookkeeping())
-            result = self._receiver.exchange(parcels, outbound.done, also, limit, wait_s, force=force)
+            result = self._receiver.exchange(
+                parcels, outbound.done, also, limit, wait_s, force=force, **_spared(without)
+            )
             # Kept where a later try raises: they are ours, and would wait for their claim to run out.
             self._received += result.deliveries
             limit, wait_s = 0, 0.0
@@ -88,20 +96,25 @@ class Dispatcher:
 
     # -- two servers ---------------------------------------------------------------------------------------------
 
-    def _exchange_split(self, outbound: Outbound, limit: int, wait_s: float, now_ms: int) -> list[Delivery]:
+    def _exchange_split(
+        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, without: Collection[str]
+    ) -> list[Delivery]:
         homeless = self._send(outbound.parcels, now_ms)
         book = outbound.bookkeeping()
         if homeless:
             self._store.note(Bookkeeping(buried=homeless))
         if book.dispatched and not (book.scheduled or book.buried) and limit:
             # Only marks: they can go with the load of the next batch, if there is one.
-            deliveries = self._receiver.receive(limit, 0.0)
+            if without:
+                deliveries = self._receiver.exchange([], [], [], limit, 0.0, **_spared(without)).deliveries
+            else:
+                deliveries = self._receiver.receive(limit, 0.0)
             if deliveries:
                 self.noting, self._unacked = book, list(outbound.done)
                 return deliveries
         if book:
             self._store.note(book)
-        return self._receiver.exchange([], outbound.done, [], limit, wait_s).deliveries
+        return self._receiver.exchange([], outbound.done, [], limit, wait_s, **_spared(without)).deliveries
 
     def _send(self, parcels: list[Parcel], now_ms: int) -> tuple[DeadLetter, ...]:
         if not parcels:
@@ -138,3 +151,8 @@ class Dispatcher:
                 self._log.error("dead-lettered", reason=letter.reason, error=letter.error, message_id=letter.id)
                 letters.append(letter)
         return tuple(letters)
+
+
+def _spared(without: Collection[str]) -> dict[str, Any]:
+    """Return the argument that says of which endpoints nothing is received; receivers of one endpoint know no such."""
+    return {"without": without} if without else {}

@@ -49,9 +49,6 @@ class HandlerLoop:
         job.thread = self._thread
         self._ask(self._start_task, job)
 
-    def through(self, _job: Job) -> None:
-        """Note that a job came back."""
-
     def leave_behind(self, job: Job) -> None:
         """Cancel *job*, and give its place to another; nobody waits for it any more."""
         # What it cleans up with has a time of its own.
@@ -146,7 +143,7 @@ class HandlerLoop:
         except BaseException as error:
             # Also what is no Exception: a task that was cancelled, or sys.exit(), which would end the loop for all.
             finished = Finished(job.work.ticket, (), Trouble.of(error))
-        job.ended = True
+        job.ended, job.took_s = True, time.monotonic() - job.began_at
         self._free(job)
         if job.end.take():
             self._through.put((job, finished))

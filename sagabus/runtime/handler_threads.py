@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from collections import deque
+from queue import SimpleQueue
 
 from sagabus.runtime.job import Job
 from sagabus.runtime.surroundings import Finished, Surroundings
@@ -19,58 +19,90 @@ Through = SimpleQueue[tuple[Job, Finished]]
 class HandlerThreads:
     """Runs `def` handlers in at most *places* threads. All methods are called by the lane's thread.
 
+    Few threads are quicker than many where handlers are quick, for the interpreter runs one of them at a time: one
+    thread is woken for all that is to do, and another one only where work is left over a moment later (`rouse`).
+
     Args:
         through: takes what is through.
     """
 
     def __init__(self, surroundings: Surroundings, places: int, name: str, through: Through) -> None:
         self._surroundings, self._places, self._name, self._through = surroundings, places, name, through
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: deque[Job] = deque()
+        self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
-        self._count = self._made = 0
+        self._made = 0
+        self._lock = threading.Lock()
+        # Those that take jobs; guarded by the lock, so that none goes to rest while a job comes.
+        self._awake = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether there are jobs that no thread has begun, and places for more threads."""
+        return bool(self._jobs) and self._awake < self._places
 
     def start(self, job: Job) -> None:
         """Have *job* run as soon as there is a place."""
-        self._count += 1
-        self._fill()
-        self._jobs.put(job)
+        self._jobs.append(job)
+        if not self._awake:
+            self.rouse(more=False)
 
-    def through(self, _job: Job) -> None:
-        """Note that a job came back."""
-        self._count -= 1
+    def rouse(self, *, more: bool) -> None:
+        """Have a thread take what is to do, if none does.
 
-    def leave_behind(self, job: Job) -> None:
-        """Give the place of *job* to a new thread; nobody waits for its own any more, which ends when the job does."""
-        self._count -= 1
-        assert job.thread is not None
-        self._threads.discard(job.thread)
-        self._fill()
-
-    def close(self) -> None:
-        """Have the threads end when they have done what they are at; what waits for a place is not begun any more."""
-        with suppress(Empty):
-            while True:
-                self._jobs.get_nowait()
-        for _ in self._threads:
-            self._jobs.put(None)
-
-    def _fill(self) -> None:
-        if len(self._threads) < min(self._count, self._places):
+        Args:
+            more: one more, also where others are at it.
+        """
+        with self._lock:
+            if not self._jobs or self._awake >= (self._places if more else 1):
+                return
+            self._awake += 1
+            makes_one = self._awake > len(self._threads)
+        if makes_one:
             thread = threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True)
             self._made += 1
             self._threads.add(thread)
             thread.start()
+        self._tokens.put(True)
+
+    def leave_behind(self, job: Job) -> None:
+        """Give the place of *job* to another thread; its own, which nobody waits for now, ends when the job does."""
+        assert job.thread is not None
+        self._threads.discard(job.thread)
+        with self._lock:
+            self._awake -= 1
+        self.rouse(more=True)
+
+    def close(self) -> None:
+        """Have the threads end when they have done what they are at; what waits for a place is not begun any more."""
+        self._jobs.clear()
+        for _ in self._threads:
+            self._tokens.put(False)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.thread = threading.current_thread()
-            job.began_at = time.monotonic()
+        me = threading.current_thread()
+        while self._tokens.get():
+            while (job := self._next()) is not None:
+                job.thread = me
+                job.began_at = time.monotonic()
+                try:
+                    finished = contextvars.copy_context().run(self._surroundings.call, job.work)
+                except BaseException as error:
+                    # sys.exit() in a handler: the thread would end, and its message be held for ever.
+                    finished = Finished(job.work.ticket, (), Trouble.of(error))
+                job.took_s = time.monotonic() - job.began_at
+                job.ended = True
+                if not job.end.take():
+                    return
+                self._through.put((job, finished))
+
+    def _next(self) -> Job | None:
+        """Return what is to do next; None where there is nothing, and the thread counts as one that rests."""
+        while True:
             try:
-                finished = contextvars.copy_context().run(self._surroundings.call, job.work)
-            except BaseException as error:
-                # sys.exit() in a handler: the thread would end, and its message be held for ever.
-                finished = Finished(job.work.ticket, (), Trouble.of(error))
-            job.ended = True
-            if not job.end.take():
-                return
-            self._through.put((job, finished))
+                return self._jobs.popleft()
+            except IndexError:
+                with self._lock:
+                    if not self._jobs:
+                        self._awake -= 1
+                        return None

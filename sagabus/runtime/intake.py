@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import define, field, frozen
@@ -78,17 +78,22 @@ class Sorted:
 
 
 def sort_batch(
-    endpoint: Endpoint, deliveries: Sequence[Delivery], max_bytes: int, signing: Signing | None = None
+    endpoint_of: Callable[[Delivery], Endpoint],
+    deliveries: Sequence[Delivery],
+    max_bytes: int,
+    signing: Signing | None = None,
 ) -> Sorted:
-    """Sort *deliveries* of one endpoint. A delivery that several sagas and consumers handle goes to each of them.
+    """Sort *deliveries*. One that several sagas and consumers of its endpoint handle goes to each of them.
 
     Args:
+        endpoint_of: returns the endpoint of a delivery.
         max_bytes: the size limit of an envelope.
         signing: how messages must be signed; None takes all of them.
     """
     result = Sorted()
-    for delivery in deliveries:
-        ticket = Ticket(delivery, None, exhausted=delivery.count > endpoint.options.retry.max_attempts)
+    for nth, delivery in enumerate(deliveries):
+        endpoint = endpoint_of(delivery)
+        ticket = Ticket(delivery, None, nth, exhausted=delivery.count > endpoint.options.retry.max_attempts)
         try:
             _sort_one(endpoint, ticket, max_bytes, signing, result)
         except CodecError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
@@ -11,6 +12,9 @@ from sagabus.runtime.intake import ConsumerWork
 from sagabus.runtime.surroundings import Finished
 from sagabus.runtime.ticket import Trouble
 from sagabus.runtime.watchdog import Decision, overdue
+
+if TYPE_CHECKING:
+    from sagabus.runtime.crew import ThreadedCrew
 
 
 @define(eq=False)
@@ -20,6 +24,8 @@ class Job:
     Attributes:
         work: the message, and who handles it.
         began_at: since when its time runs, on the monotonic clock; None while it waits for a place.
+        crew: who took it.
+        took_s: how long its handler ran; None while it does.
         given_up_at: when it was given up, on the monotonic clock.
         ended: whether its handler has returned, or raised.
         thread: what it runs in, or the thread of its event loop.
@@ -29,7 +35,9 @@ class Job:
     """
 
     work: ConsumerWork
+    crew: ThreadedCrew
     began_at: float | None = None
+    took_s: float | None = None
     given_up_at: float | None = None
     ended: bool = False
     thread: threading.Thread | None = None

@@ -1,13 +1,16 @@
-"""A lane: one endpoint's loop. Receive, sort, run sagas, start consumers, collect them, dispatch; and round again."""
+"""A lane: the loop of some endpoints. Receive, sort, start consumers, run sagas, collect, dispatch; and round again."""
 
 from __future__ import annotations
 
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
+
+from attrs import frozen
 
 from sagabus.bus import Bus
 from sagabus.endpoint import Endpoint
@@ -15,8 +18,9 @@ from sagabus.errors import StoreFullError, StoreRefusedError, UnavailableError
 from sagabus.health.vitals import LaneVitals
 from sagabus.messages import MERGE
 from sagabus.runtime.burial import Burial
-from sagabus.runtime.crew import Crew, InlineCrew, ThreadedCrew
+from sagabus.runtime.crew import InlineCrew, ThreadedCrew, collect
 from sagabus.runtime.dispatch import Dispatcher
+from sagabus.runtime.handler_threads import Through
 from sagabus.runtime.intake import ConsumerWork, message_id, sort_batch
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
@@ -33,6 +37,8 @@ R = TypeVar("R")
 
 IDLE_WAIT_S: Final = 1.0
 _POLL_S: Final = 0.01
+_LINGER_S: Final = 0.002
+_MOST_A_TURN: Final = 512
 _CLOCK_AGE_S: Final = 60.0
 _TROUBLE_WAIT_S: Final = 2.0
 
@@ -41,17 +47,47 @@ class LaneAbandonedError(Exception):
     """A lane was told to stop while a server did not answer; what it held is redelivered."""
 
 
-class Lane:
-    """Works through the queue of one endpoint, in one thread.
+@frozen
+class Station:
+    """One endpoint of a lane.
 
     Attributes:
+        endpoint: the endpoint.
+        crew: runs its consumers.
+        recovery: what becomes of its messages that cannot be handled.
+    """
+
+    endpoint: Endpoint
+    crew: InlineCrew | ThreadedCrew
+    recovery: Recovery
+
+    @property
+    def room(self) -> int:
+        """Return how many more deliveries may be taken: a batch, or less where handlers are still at work."""
+        batch = self.endpoint.options.batch
+        return min(batch, self.crew.room) if self.endpoint.consumers else batch
+
+    @property
+    def takes(self) -> bool:
+        """Return whether it takes deliveries now: handlers that are slow get theirs in few large parts."""
+        options = self.endpoint.options
+        return self.room >= min(options.batch, options.concurrency) if self.crew.busy else True
+
+
+class Lane:
+    """Works through the queues of some endpoints, in one thread.
+
+    One round trip brings the messages of all of them, and one dispatches what they caused.
+
+    Attributes:
+        endpoints: whose queues.
         watch: what handlers of its sagas run under.
         pulse: when it last got on, for others to look at.
         worn_by: the handler that was left behind once too often, so that the lane had its worker stop; mostly empty.
 
     Args:
-        bus: what the endpoint is on.
-        endpoint: whose queue.
+        bus: what the endpoints are on.
+        endpoints: with equal `handler_timeout_s`; several only where the transport receives for them together.
         consumer: the name under which deliveries are held.
         stop: set when no more is to be received.
         abort: set when work in progress is to be abandoned.
@@ -63,7 +99,7 @@ class Lane:
     def __init__(
         self,
         bus: Bus,
-        endpoint: Endpoint,
+        endpoints: Sequence[Endpoint],
         *,
         consumer: str,
         stop: threading.Event,
@@ -72,11 +108,13 @@ class Lane:
         log: Any,
         inline: bool = False,
     ) -> None:
-        self.endpoint = endpoint
+        self.endpoints = tuple(endpoints)
+        self.name = ", ".join(endpoint.name for endpoint in endpoints)
         self._bus, self._stop, self._abort = bus, stop, abort
-        self._log = log.bind(endpoint=endpoint.name)
+        self._log = log.bind(endpoint=self.name)
         store, transport = bus.store, bus.transport
-        self._receiver = transport.receiver([endpoint.name], consumer=consumer, claim_s=bus.claim_s)
+        names = [endpoint.name for endpoint in endpoints]
+        self._receiver = transport.receiver(names, consumer=consumer, claim_s=bus.claim_s)
         self._burial = burial = Burial(consumer)
         self._dispatcher = Dispatcher(
             transport, self._receiver, store, log=self._log, give_up=stop.is_set, burial=burial
@@ -84,30 +122,34 @@ class Lane:
         self._leases = LeasesInHand(
             store,
             # A worker that is started again under its name is not the one that held what it held.
-            holder=f"{consumer}/{endpoint.name}/{uuid.uuid4().hex[:12]}",
+            holder=f"{consumer}/{names[0]}/{uuid.uuid4().hex[:12]}",
             ttl_ms=max(1, round(bus.claim_s * 1000)),
             log=self._log,
         )
-        self.watch = Watch(endpoint.options.handler_timeout_s)
+        self.watch = Watch(self.endpoints[0].options.handler_timeout_s)
         self.pulse = Pulse()
         self.worn_by = ""
-        self._runner = SagaRunner(
-            store, by=consumer, leases=self._leases, jitter=jitter, log=self._log, watch=self.watch
-        )
-        self._recovery = Recovery(endpoint.options, jitter, self._log, burial, endpoint)
-        surroundings = Surroundings(
-            endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents, jitter, bus.signing
-        )
-        self._crew: Crew = (
-            InlineCrew(surroundings)
-            if inline
-            else ThreadedCrew(
-                surroundings,
-                endpoint.options.concurrency,
-                f"crew-{endpoint.name}",
-                endpoint.options.handler_timeout_s,
+        self._runner = SagaRunner(store, by=consumer, leases=self._leases, jitter=jitter, log=log, watch=self.watch)
+        self._through: Through = SimpleQueue()
+        self._stations: dict[str, Station] = {}
+        for endpoint in endpoints:
+            options = endpoint.options
+            surroundings = Surroundings(
+                endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents, jitter, bus.signing
             )
-        )
+            crew: InlineCrew | ThreadedCrew = (
+                InlineCrew(surroundings, options.concurrency)
+                if inline
+                else ThreadedCrew(
+                    surroundings,
+                    options.concurrency,
+                    f"crew-{endpoint.name}",
+                    options.handler_timeout_s,
+                    self._through,
+                )
+            )
+            recovery = Recovery(options, jitter, log.bind(endpoint=endpoint.name), burial, endpoint)
+            self._stations[endpoint.name] = Station(endpoint, crew, recovery)
         self._held: dict[int, Delivery] = {}
         self._held_lock = threading.Lock()
         self._clock_offset_ms = 0.0
@@ -135,11 +177,12 @@ class Lane:
         """
         deliveries: list[Delivery] = []
         try:
-            while deliveries or self._crew.busy or not self._stop.is_set():
+            while deliveries or self._busy or not self._stop.is_set():
                 deliveries = self.turn(deliveries, IDLE_WAIT_S)
             self._insist(self._flush)
         finally:
-            self._crew.close()
+            for station in self._stations.values():
+                station.crew.close()
             try:
                 self._receiver.close()
             except (UnavailableError, StoreRefusedError) as error:
@@ -153,29 +196,24 @@ class Lane:
         deliveries = self._without_given_up(deliveries)
         if deliveries and time.monotonic() - self._clock_set_at >= _CLOCK_AGE_S:
             self._insist(lambda: self._set_clock(self._bus.store.next_due_ms()[0]))
-        batch = sort_batch(self.endpoint, deliveries, self._bus.max_message_bytes, self._bus.signing)
+        batch = sort_batch(self._endpoint_of, deliveries, self._bus.max_message_bytes, self._bus.signing)
         for doubt in batch.doubtful:
             self._log.warning("untrusted", error=str(doubt), taken=True)
         for ticket in batch.finished:
             self._conclude(ticket)
-        if batch.sagas or self._dispatcher.noting:
-            self._insist(lambda: self._run_sagas(batch.sagas.values()))
+        # First those that may be at it while the sagas wait for the store.
         for work in batch.consumers:
             self._start(work)
-        if self._crew.busy:
-            room = self._room() > 0
-            for finished in self._crew.collect(_POLL_S if room else IDLE_WAIT_S):
-                self._outbound.add(finished.outgoing)
-                self._log_consumed(finished)
-                if finished.ticket.through(finished.trouble):
-                    self._conclude(finished.ticket)
+        if batch.sagas or self._dispatcher.noting:
+            self._insist(lambda: self._run_sagas(batch.sagas.values()))
+        self._collect()
         self._look_behind()
-        receiving = not self._stop.is_set()
-        limit = self._room() if receiving else 0
-        wait_s = 0.0 if self._crew.busy or not receiving else wait_s
+        limit, without = self._limit() if not self._stop.is_set() else (0, ())
+        if self._busy or not limit:
+            wait_s = 0.0
         received = self._insist(
             lambda: (
-                self._dispatcher.exchange(self._outbound, limit, wait_s, self.now_ms())
+                self._dispatcher.exchange(self._outbound, limit, wait_s, self.now_ms(), without)
                 if limit or self._outbound
                 else []
             )
@@ -184,12 +222,48 @@ class Lane:
         self._outbound = Outbound()
         return received
 
-    def _room(self) -> int:
-        """Return how many more deliveries may be taken: a batch, or less where handlers are still at work."""
-        options = self.endpoint.options
-        if not self.endpoint.consumers:
-            return options.batch
-        return max(0, min(options.batch, 2 * options.concurrency - self._crew.busy))
+    def _endpoint_of(self, delivery: Delivery) -> Endpoint:
+        return self._stations[delivery.queue].endpoint
+
+    @property
+    def _busy(self) -> int:
+        return sum([station.crew.busy for station in self._stations.values()])
+
+    def _limit(self) -> tuple[int, Collection[str]]:
+        """Return how many deliveries may be taken, and of which endpoints none."""
+        takes = [station for station in self._stations.values() if station.takes and station.room > 0]
+        if len(takes) == 1:
+            limit = takes[0].room
+        else:
+            # Each gets an equal part.
+            limit = min(_MOST_A_TURN, len(takes) * min((station.room for station in takes), default=0))
+        if len(takes) == len(self._stations):
+            return limit, ()
+        names = {station.endpoint.name for station in takes}
+        return limit, [name for name in self._stations if name not in names]
+
+    def _collect(self) -> None:
+        """Take what consumers have come back with; wait for it a little where some are at work."""
+        if not self._busy:
+            return
+        finished: list[Finished] = []
+        crews: list[ThreadedCrew] = []
+        for station in self._stations.values():
+            if isinstance(station.crew, InlineCrew):
+                finished += station.crew.collect()
+            elif station.crew.busy:
+                crews.append(station.crew)
+        if crews:
+            # What sagas have asked for is to leave, and messages for others may have come.
+            wait_s = _LINGER_S if self._outbound else _POLL_S if self._limit()[0] else IDLE_WAIT_S
+            finished += collect(crews, self._through, wait_s)
+        # Answers to what came together are sent together, whoever was through first: one load and one commit for them.
+        finished.sort(key=_place)
+        for each in finished:
+            self._outbound.add(each.outgoing)
+            self._log_consumed(each)
+            if each.ticket.through(each.trouble):
+                self._conclude(each.ticket)
 
     def _run_sagas(self, works: Any) -> None:
         noting = self._dispatcher.noting
@@ -208,6 +282,7 @@ class Lane:
         if envelope is not None and finished.trouble is None:
             self._log.debug(
                 "handled",
+                endpoint=finished.ticket.delivery.queue,
                 saga=envelope.replysaga,
                 message_id=envelope.id,
                 message_type=envelope.type,
@@ -224,7 +299,7 @@ class Lane:
             if work.ticket.through(Trouble("killed-worker")):
                 self._conclude(work.ticket)
         else:
-            self._crew.start(work)
+            self._stations[work.ticket.delivery.queue].crew.start(work)
 
     def _without_given_up(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return *deliveries* without those to be acked because their dead letters are on record already.
@@ -244,7 +319,10 @@ class Lane:
         return given_up
 
     def _conclude(self, ticket: Ticket) -> None:
-        self._recovery.conclude(ticket, self._outbound, self.now_ms() if ticket.troubles else 0)
+        if not ticket.troubles:
+            self._outbound.done.append(ticket.delivery)
+            return
+        self._stations[ticket.delivery.queue].recovery.conclude(ticket, self._outbound, self.now_ms())
 
     def _flush(self) -> None:
         if self._dispatcher.noting:
@@ -263,7 +341,7 @@ class Lane:
         asking_since = pulse.asking_since
         at_work = call is not None and not call.done
         return LaneVitals(
-            endpoint=self.endpoint.name,
+            endpoint=self.name,
             # Many handlers of one batch may take long together, and each of them that ends is a step on.
             beat_age_s=now - max(pulse.beat_at, self.watch.left_at),
             handler=call.name if call is not None and at_work else "",
@@ -278,11 +356,17 @@ class Lane:
 
     def _look_behind(self) -> None:
         """Have the worker stop where more handlers are left behind than may run at once."""
-        behind = self._crew.left_behind()
-        if len(behind) > self.endpoint.options.concurrency and not self.worn_by:
-            self.worn_by = behind[-1]
-            self._log.error("worn-out", handlers_left_behind=len(behind), handler=self.worn_by)
-            self._stop.set()
+        for station in self._stations.values():
+            behind = station.crew.left_behind()
+            if len(behind) > station.endpoint.options.concurrency and not self.worn_by:
+                self.worn_by = behind[-1]
+                self._log.error(
+                    "worn-out",
+                    endpoint=station.endpoint.name,
+                    handlers_left_behind=len(behind),
+                    handler=self.worn_by,
+                )
+                self._stop.set()
 
     def bury_hung(self, call: HandlerCall) -> None:
         """Put the message that *call* hangs on on record as a dead letter; called from another thread.
@@ -299,7 +383,9 @@ class Lane:
         tickets = list(handled.work.tickets.get(handled.message.id, ()))
         if not tickets:
             return
-        letter = self._burial.of_ticket(tickets[0], trouble, error.reason, self.now_ms(), self.endpoint)
+        letter = self._burial.of_ticket(
+            tickets[0], trouble, error.reason, self.now_ms(), self._endpoint_of(tickets[0].delivery)
+        )
         self._bus.store.note(Bookkeeping(buried=(letter,)))
 
     # -- signs of life, and trouble ------------------------------------------------------------------------------
@@ -343,3 +429,7 @@ class Lane:
                 if self._abort.is_set() or (self._stop.is_set() and tries > 1):
                     raise LaneAbandonedError(str(error)) from error
                 self._stop.wait(min(0.1 * tries, _TROUBLE_WAIT_S))
+
+
+def _place(finished: Finished) -> int:
+    return finished.ticket.nth

@@ -96,6 +96,15 @@ class SagaRunner:
         self.watch = watch
         self.tally = Tally()
         self.now_ms = 0
+        self._logs: dict[str, Any] = {}
+
+    def log_of(self, work: SagaWork) -> Any:
+        """Return the logger for a saga, which says the endpoint."""
+        endpoint = work.definition.endpoint
+        log = self._logs.get(endpoint)
+        if log is None:
+            log = self._logs[endpoint] = self.log.bind(endpoint=endpoint)
+        return log
 
     def run(
         self, works: Iterable[SagaWork], outbound: Outbound, finish: Finish, noting: Bookkeeping | None = None
@@ -140,7 +149,7 @@ class _Batch:
 
     def __init__(self, runner: SagaRunner, outbound: Outbound, finish: Finish) -> None:
         self._runner, self._outbound, self._finish = runner, outbound, finish
-        self._store, self._log, self._tally = runner.store, runner.log, runner.tally
+        self._store, self._log_of, self._tally = runner.store, runner.log_of, runner.tally
         self._leases = runner.leases
         self.held: set[SagaKey] = set()
 
@@ -162,7 +171,7 @@ class _Batch:
             if not work.incoming:
                 continue
             if not ours:
-                self._note_held(snapshot)
+                self._note_held(work, snapshot)
                 left[work.key] = work
                 continue
             commit = advance(work.definition, snapshot, work.incoming, guard=self._guard(work, snapshot))
@@ -203,11 +212,11 @@ class _Batch:
         last = {message.id for message in work.incoming} <= set(commit.ids)
         return evolve(commit, grant=self._leases.latest(work.key), gives_back=last)
 
-    def _note_held(self, snapshot: Snapshot) -> None:
+    def _note_held(self, work: SagaWork, snapshot: Snapshot) -> None:
         assert snapshot.grant is not None
         self.held.add(snapshot.key)
         self._tally.waited += 1
-        self._log.debug(
+        self._log_of(work).debug(
             "held",
             saga=str(snapshot.key),
             holder=snapshot.grant.holder,
@@ -217,7 +226,7 @@ class _Batch:
     # -- what became of messages ---------------------------------------------------------------------------------
 
     def _committed(self, work: SagaWork, snapshot: Snapshot, commit: Commit, result: Result) -> None:
-        self._log_outcome(commit, result)
+        self._log_outcome(work, commit, result)
         if result.consumed:
             self._consumed_before(work, commit.key, commit.life, result.consumed, None)
         if result.outcome in (Outcome.AGAIN, Outcome.DUPLICATE):
@@ -272,7 +281,7 @@ class _Batch:
                     self._outbound.add([posted_merge(key, life, id_, endpoint, self._runner.now_ms, signing)])
                 self._outbound.mark(key, id_)
             self._tally.duplicates += 1
-            self._log.debug("handled", saga=str(key), message_id=id_, outcome="duplicate")
+            self._log_of(work).debug("handled", saga=str(key), message_id=id_, outcome="duplicate")
             self._through(work, id_, None)
 
     def _exhausted(self, work: SagaWork, snapshot: Snapshot) -> None:
@@ -287,7 +296,7 @@ class _Batch:
         for incoming in commit.early:
             self._through(work, incoming.id, Trouble("early", None, work.key, snapshot))
         for incoming in commit.stale:
-            self._log.debug(
+            self._log_of(work).debug(
                 "handled",
                 saga=str(work.key),
                 message_id=incoming.id,
@@ -296,15 +305,15 @@ class _Batch:
             )
             self._through(work, incoming.id, None)
         if commit.unmergeable is not None:
-            self._log.error("unmergeable", saga=str(work.key), error=said(commit.unmergeable))
+            self._log_of(work).error("unmergeable", saga=str(work.key), error=said(commit.unmergeable))
             for incoming in commit.leftover:
                 self._through(work, incoming.id, Trouble("parked", commit.unmergeable, work.key))
 
     def _without(self, todo: dict[SagaKey, SagaWork], error: CorruptRecordError) -> dict[SagaKey, SagaWork]:
         """Give up on the saga whose record cannot be read, and go on with the others."""
-        self._log.error("corrupt-record", saga=error.key, error=str(error))
         for key, work in todo.items():
             if str(key) == error.key:
+                self._log_of(work).error("corrupt-record", saga=error.key, error=str(error))
                 self.give_up(work, Trouble.of(error, key))
         return {key: work for key, work in todo.items() if work.incoming}
 
@@ -323,8 +332,8 @@ class _Batch:
         for ticket in work.tickets.pop(id_, ()):
             self._finish(ticket, trouble)
 
-    def _log_outcome(self, commit: Commit, result: Result) -> None:
-        tally, log = self._tally, self._log
+    def _log_outcome(self, work: SagaWork, commit: Commit, result: Result) -> None:
+        tally, log = self._tally, self._log_of(work)
         saga = str(commit.key)
         if result.outcome is Outcome.AGAIN:
             tally.again += 1

@@ -82,7 +82,9 @@ class Surroundings:
         """Run a `def` handler here and now, an `async def` one on a loop of its own; again where others were faster."""
         race = Race()
         for pause_s in self.pauses_s():
-            time.sleep(pause_s)
+            if pause_s:
+                # Even no pause at all would let another thread run.
+                time.sleep(pause_s)
             try:
                 context = self.context(work)
                 answer = work.consumer.call(work.incoming, context)

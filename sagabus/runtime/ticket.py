@@ -86,6 +86,7 @@ class Ticket:
     Attributes:
         delivery: as it came out of the queue.
         envelope: what it holds; None where it cannot be read.
+        nth: its place among those received with it.
         waiting: how many handlers are not through yet.
         troubles: what went wrong with those that are.
         exhausted: whether the broker has delivered it too often for it to be handled once more.
@@ -93,6 +94,7 @@ class Ticket:
 
     delivery: Delivery
     envelope: Envelope | None
+    nth: int = 0
     exhausted: bool = False
     waiting: int = 0
     troubles: list[Trouble] = field(factory=list)

@@ -214,7 +214,7 @@ def stage(valkey_url: str, namespace: str) -> Iterator[Callable[[str], Stage]]:
             nothing = threading.Event()
             lane = Lane(
                 bus,
-                bus.endpoints[endpoint],
+                [bus.endpoints[endpoint]],
                 consumer="c",
                 stop=nothing,
                 abort=nothing,
