@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -49,7 +50,8 @@ class SagaKey(NamedTuple):
 
     def tag(self) -> str:
         """Return the key in a form that is safe inside a Redis hash tag."""
-        return f"{self.name}/{quote(self.id, safe='')}"
+        plain = self.id.isascii() and self.id.isalnum()
+        return f"{self.name}/{self.id if plain else quote(self.id, safe='')}"
 
     @classmethod
     def from_tag(cls, tag: str) -> SagaKey:
@@ -161,8 +163,17 @@ def admit(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
     """
     if len(data) > max_bytes:
         raise CodecError(f"an envelope of {len(data)} bytes is over the limit of {max_bytes}", "too-large")
-    check(data, MAX_DEPTH + 1)
-    envelope = decode(data, max_bytes)
+    try:
+        envelope = decode(data, max_bytes)
+    except CodecError:
+        # What is wrong with it as JSON says more.
+        check(data, MAX_DEPTH + 1)
+        raise
+    if _encoder.encode(envelope) == data:
+        # As we write it ourselves: there is nothing to look at but the body.
+        check(bytes(envelope.data))
+    else:
+        check(data, MAX_DEPTH + 1)
     check_attributes(envelope)
     kind = envelope.datacontenttype.partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
@@ -177,17 +188,26 @@ def check_attributes(envelope: Envelope) -> None:
         CodecError: one is too long, or has a character that CloudEvents forbids in attributes.
     """
     e = envelope
-    sagas = (*e.saga.partition("/"), *e.replysaga.partition("/"))
-    names = (e.id, e.type, e.replyto, e.timer, e.correlationid, e.causationid, e.time, e.traceparent, *sagas)
-    long_names = (e.source, e.signaturekey, e.signature)
-    if max(map(len, names)) > MAX_ID_LENGTH or max(map(len, long_names)) > MAX_SOURCE_LENGTH:
+    names = (e.id, e.type, e.replyto, e.timer, e.correlationid, e.causationid, e.time, e.traceparent)
+    sagas = e.saga, e.replysaga
+    long_names = e.source, e.signaturekey, e.signature
+    if (
+        max(map(len, names)) > MAX_ID_LENGTH
+        or max(map(len, long_names)) > MAX_SOURCE_LENGTH
+        or (max(map(len, sagas)) > MAX_ID_LENGTH and any(_is_long_saga(saga) for saga in sagas))
+    ):
         raise CodecError(
             f"an attribute is too long: an id, a name or a saga's id has at most {MAX_ID_LENGTH} characters, a source "
             f"or a signature {MAX_SOURCE_LENGTH}; shorten it, or hash it"
         )
-    text = "".join((*names, *long_names))
+    text = "".join((*names, *sagas, *long_names))
     if not text.isprintable() and (found := _FORBIDDEN.search(text)):
         raise CodecError(f"an attribute has the character {found[0]!r}, which CloudEvents forbids there; leave it out")
+
+
+def _is_long_saga(saga: str) -> bool:
+    name, _, saga_id = saga.partition("/")
+    return max(len(name), len(saga_id)) > MAX_ID_LENGTH
 
 
 def check_saga_id(saga_id: str, subject: str) -> str:
@@ -233,6 +253,7 @@ def wrap(message: object, *, id: str, source: str, now_ms: int, **attributes: An
     return envelope
 
 
+@lru_cache(maxsize=64)
 def rfc3339(ms: int) -> str:
     """Return a time in ms since 1970 as RFC 3339 text, UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -27,6 +27,8 @@ class Plan:
 
 def plan_run(definition: SagaDefinition, snapshot: Snapshot, fresh: Sequence[Incoming]) -> Plan:
     """Return what becomes of *fresh*, messages that *snapshot* has not consumed, each once."""
+    if snapshot.lifecycle is Lifecycle.LIVE and all([_is_plain(m.envelope, snapshot.life) for m in fresh]):
+        return Plan(batch=tuple(fresh), life=snapshot.life)
     stale = tuple(m for m in fresh if _is_stale(m.envelope, snapshot))
     rest = [m for m in fresh if m not in stale]
     if snapshot.lifecycle is Lifecycle.LIVE:
@@ -55,6 +57,11 @@ def start_first(definition: SagaDefinition, batch: Sequence[Incoming]) -> tuple[
     if start is None:
         return [], list(batch)
     return [start, *(m for m in batch if m is not start)], []
+
+
+def _is_plain(envelope: Envelope, life: int) -> bool:
+    """Return whether *envelope*, for a saga that lives its *life*, is neither late nor can be stale."""
+    return not envelope.timer and envelope.sagalife in (0, life) and envelope.type != MERGE
 
 
 def _is_stale(envelope: Envelope, snapshot: Snapshot) -> bool:

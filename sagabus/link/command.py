@@ -12,7 +12,7 @@ from attrs import frozen
 from sagabus.link.node import Connection
 
 EPOCH: Final = "\x00epoch\x00"
-"""An argument that is replaced by the epoch of the connection a command goes out on, at every (re)send."""
+"""An argument, at most one of a command, that stands for the epoch of the connection it goes out on, at every send."""
 
 # fmt: off
 _READS: Final = frozenset({
@@ -94,5 +94,6 @@ def wire_args(command: Command, conn: Connection, whole: bool) -> tuple[Any, ...
     if whole and command.script is not None:
         args = ("EVAL", command.script.source, *args[2:])
     if EPOCH in args:
-        args = tuple(conn.epoch if arg is EPOCH else arg for arg in args)
+        at = args.index(EPOCH)
+        args = (*args[:at], conn.epoch, *args[at + 1 :])
     return args

@@ -198,6 +198,8 @@ class _Batch:
     def _guard(self, work: SagaWork, snapshot: Snapshot) -> Guard:
         """Return what calls the code of the saga's author, each call for as long as it may take."""
         watch = self._runner.watch
+        if watch.timeout_s is None:
+            return watch.freely
 
         def guard(message: Incoming | None, function: Callable[..., Any], *args: Any) -> Any:
             handled = HandledSaga(work, snapshot, message)

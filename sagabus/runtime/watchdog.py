@@ -68,6 +68,9 @@ class HandlerCall:
     end: Decision = field(factory=Decision)
 
 
+_NOBODYS: Final = Decision()
+
+
 class Watch:
     """What one thread runs of handlers, one at a time, and for how long it may.
 
@@ -99,8 +102,9 @@ class Watch:
         Raises:
             HandlerTimedOutError: it was interrupted, or ended only after its time was found to be over.
         """
-        deadline_at = began_at + self.timeout_s if self.timeout_s is not None else float("inf")
-        call = HandlerCall(subject, name, deadline_at, threading.get_ident(), time.monotonic())
+        if self.timeout_s is None:
+            return self._run_freely(name, function, *args)
+        call = HandlerCall(subject, name, began_at + self.timeout_s, threading.get_ident(), time.monotonic())
         # The interrupt may come between any two steps below, so each of them leaves the call as one that is over.
         try:
             try:
@@ -119,6 +123,18 @@ class Watch:
         if call.interrupted_at is not None:
             raise self._timed_out(call)
         return answer
+
+    def freely(self, _message: object, function: Callable[..., Any], *args: Any) -> Any:
+        """Call *function*, for as long as it takes; a `Guard`."""
+        return self._run_freely(name_of(function), function, *args)
+
+    def _run_freely(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        call = self.current = HandlerCall(None, name, float("inf"), 0, time.monotonic(), end=_NOBODYS)
+        try:
+            return function(*args)
+        finally:
+            call.done = True
+            self.left_at = time.monotonic()
 
     def look(self, now: float) -> HandlerCall | None:
         """Interrupt the call whose time is over; return it where it goes on in spite of that for longer than the grace.
