@@ -207,6 +207,7 @@ class Result:
         live: how many versions are live now.
         posted_merge: whether a MergeSagaState was put into the outbox, under the last id.
         consumed: of the commit's ids, those consumed before -> what they left undispatched, as outbox lines.
+        sent: of the commit's ids, those whose commands and events have been sent in the same write.
     """
 
     outcome: Outcome
@@ -215,6 +216,7 @@ class Result:
     live: int = 0
     posted_merge: bool = False
     consumed: Mapping[str, bytes] = field(factory=dict)
+    sent: frozenset[str] = frozenset()
 
 
 @frozen

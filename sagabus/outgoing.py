@@ -56,12 +56,15 @@ MERGE_LINE: Final = b"M"
 """Stands in an outbox for the MergeSagaState that the store posted; `posted_merge` makes the message of it."""
 
 
+def line_head(message: Outgoing) -> bytes:
+    """Return what stands before the body in the line of *message*; what follows the body is `]` and a newline."""
+    m = message
+    return _line_encoder.encode((m.kind, m.to, m.id, m.partition_key, m.due_ms))[:-1] + b","
+
+
 def to_lines(messages: Iterable[Outgoing]) -> bytes:
     """Return *messages* as lines of JSON, each ended by a newline."""
-    return b"".join(
-        _line_encoder.encode((m.kind, m.to, m.id, m.partition_key, m.due_ms, msgspec.Raw(m.body))) + b"\n"
-        for m in messages
-    )
+    return b"".join([line_head(m) + m.body + b"]\n" for m in messages])
 
 
 def from_lines(lines: bytes) -> tuple[list[Outgoing], bool]:

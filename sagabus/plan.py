@@ -27,7 +27,7 @@ class Plan:
 
 def plan_run(definition: SagaDefinition, snapshot: Snapshot, fresh: Sequence[Incoming]) -> Plan:
     """Return what becomes of *fresh*, messages that *snapshot* has not consumed, each once."""
-    if snapshot.lifecycle is Lifecycle.LIVE and all([_is_plain(m.envelope, snapshot.life) for m in fresh]):
+    if snapshot.lifecycle is Lifecycle.LIVE and all(_is_plain(m.envelope, snapshot.life) for m in fresh):
         return Plan(batch=tuple(fresh), life=snapshot.life)
     stale = tuple(m for m in fresh if _is_stale(m.envelope, snapshot))
     rest = [m for m in fresh if m not in stale]

@@ -10,7 +10,7 @@ A transport is found by the scheme of its URL: an entry point of that name in th
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import field, frozen
@@ -99,6 +99,25 @@ class QueueInfo:
     depth: int
     partitions: int
     subscriptions: tuple[str, ...]
+
+
+@frozen
+class Outlet:
+    """What a store that shares a server with the queues needs to put messages into them, in its own atomic writes.
+
+    The entries of a stream have one field, `b`: the body.
+
+    Attributes:
+        key: a hash whose field `version` changes whenever queues, or who subscribed to what, do.
+        version: what it must be for the rest to hold.
+        streams_for: the streams that get a parcel; None where it has nowhere to go.
+        limits: stream -> from which length it is full.
+    """
+
+    key: str
+    version: bytes
+    streams_for: Callable[[Parcel], Sequence[str] | None]
+    limits: Mapping[str, int]
 
 
 class Receiver(Protocol):
@@ -216,6 +235,16 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close every connection."""
         ...
+
+
+def outlet_of(transport: Transport) -> Outlet | None:
+    """Return how a store on the server of *transport* may put messages into its queues itself.
+
+    A transport says so with a method `outlet()`; None where there is no such way now.
+    """
+    outlet = getattr(transport, "outlet", None)
+    found: Outlet | None = outlet() if outlet is not None else None
+    return found
 
 
 def is_joint(transport: Transport) -> bool:

@@ -19,7 +19,7 @@ from sagabus.errors import ConfigurationError
 from sagabus.link import Command, Link, ServerIdentity
 from sagabus.store.rights import check_rights
 from sagabus.terms import Terms
-from sagabus.transport import Parcel, QueueInfo, Refusal
+from sagabus.transport import Outlet, Parcel, QueueInfo, Refusal
 from transports.redis_receiver import StreamsReceiver
 from transports.redis_sender import ClusterSender, OneServerSender, Sender
 from transports.redis_topology import GROUP, Declaration, TopologyStore
@@ -86,6 +86,18 @@ class RedisStreamsTransport:
             if endpoint not in known:
                 raise ConfigurationError(f"endpoint {endpoint!r} was not declared; call declare() before receiver()")
         return StreamsReceiver(self.link, self._topologies, self._sender, endpoints, consumer, claim_s)
+
+    def outlet(self) -> Outlet | None:
+        """Return how a store on the same server puts messages into the queues; None on a cluster.
+
+        None, too, where replicas must have what was stored before anything is sent, and where the topology is damaged.
+        """
+        if self.link.is_cluster or self.link.terms.replicas:
+            return None
+        topology = self._topologies.cached
+        if topology.damaged:
+            return None
+        return Outlet(self._topologies.key, topology.version, topology.streams_for, topology.limits)
 
     def queues(self) -> list[QueueInfo]:
         """Return every queue, by name."""

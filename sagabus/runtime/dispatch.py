@@ -9,7 +9,7 @@ from typing import Any, Final
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.outbound import Outbound
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Store
-from sagabus.transport import Delivery, Parcel, Receiver, Refusal, Transport
+from sagabus.transport import Delivery, Outlet, Parcel, Receiver, Refusal, Transport, outlet_of
 
 _PRESSURE_S: Final = 1.0
 
@@ -40,6 +40,8 @@ class Dispatcher:
         self._burial = burial or Burial()
         server = transport.server
         self._shared = server is not None and server == store.server
+        # A store of somebody else's, around ours or not, says for itself what its commits can do.
+        self._sends = self._shared and getattr(type(store), "sends", False)
         self.noting: Bookkeeping | None = None
         self._unacked: list[Delivery] = []
         self._received: list[Delivery] = []
@@ -57,6 +59,10 @@ class Dispatcher:
         if self._shared:
             return self._exchange_shared(outbound, limit, wait_s, now_ms, without)
         return self._exchange_split(outbound, limit, wait_s, now_ms, without)
+
+    def outlet(self) -> Outlet | None:
+        """Return how the store may put messages into queues itself; None where they lie on another server."""
+        return outlet_of(self._transport) if self._sends else None
 
     def noted(self) -> None:
         """Ack what waited for `noting`, which the store has noted."""

@@ -110,7 +110,7 @@ class Lane:
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.name = ", ".join(endpoint.name for endpoint in endpoints)
-        self._bus, self._stop, self._abort = bus, stop, abort
+        self._bus, self._stop, self._abort, self._inline = bus, stop, abort, inline
         self._log = log.bind(endpoint=self.name)
         store, transport = bus.store, bus.transport
         names = [endpoint.name for endpoint in endpoints]
@@ -129,7 +129,15 @@ class Lane:
         self.watch = Watch(self.endpoints[0].options.handler_timeout_s)
         self.pulse = Pulse()
         self.worn_by = ""
-        self._runner = SagaRunner(store, by=consumer, leases=self._leases, jitter=jitter, log=log, watch=self.watch)
+        self._runner = SagaRunner(
+            store,
+            by=consumer,
+            leases=self._leases,
+            jitter=jitter,
+            log=log,
+            watch=self.watch,
+            outlet=self._dispatcher.outlet,
+        )
         self._through: Through = SimpleQueue()
         self._stations: dict[str, Station] = {}
         for endpoint in endpoints:
@@ -201,11 +209,15 @@ class Lane:
             self._log.warning("untrusted", error=str(doubt), taken=True)
         for ticket in batch.finished:
             self._conclude(ticket)
-        # First those that may be at it while the sagas wait for the store.
-        for work in batch.consumers:
-            self._start(work)
+        if not self._inline:
+            # They may be at it while the sagas wait for the store.
+            for work in batch.consumers:
+                self._start(work)
         if batch.sagas or self._dispatcher.noting:
             self._insist(lambda: self._run_sagas(batch.sagas.values()))
+        if self._inline:
+            for work in batch.consumers:
+                self._start(work)
         self._collect()
         self._look_behind()
         limit, without = self._limit() if not self._stop.is_set() else (0, ())

@@ -21,6 +21,7 @@ from sagabus.runtime.pause import race_pause_s
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.runtime.watchdog import Watch, name_of
 from sagabus.store.protocol import Bookkeeping, Store
+from sagabus.transport import Outlet
 
 _MAX_STALLS: Final = 24
 """After so many rounds in a row in which a saga came no further, its messages are parked."""
@@ -87,16 +88,34 @@ class SagaRunner:
         jitter: returns a number in [0, 1); spreads the re-runs of writers that keep colliding.
         log: a structlog logger.
         watch: what their handlers run under.
+        outlet: returns how the store may put messages into queues, where it can.
     """
 
     def __init__(
-        self, store: Store, *, by: str, leases: LeasesInHand, jitter: Callable[[], float], log: Any, watch: Watch
+        self,
+        store: Store,
+        *,
+        by: str,
+        leases: LeasesInHand,
+        jitter: Callable[[], float],
+        log: Any,
+        watch: Watch,
+        outlet: Callable[[], Outlet | None] = lambda: None,
     ) -> None:
         self.store, self.by, self.leases, self.jitter, self.log = store, by, leases, jitter, log
         self.watch = watch
         self.tally = Tally()
         self.now_ms = 0
         self._logs: dict[str, Any] = {}
+        self._outlet = outlet
+
+    def commit(self, commits: Sequence[Commit]) -> list[Result]:
+        """Commit, and have messages go straight into their queues where they lie on the store's own server."""
+        outlet = self._outlet()
+        if outlet is None:
+            return self.store.commit(commits, by=self.by)
+        more: dict[str, Any] = {"outlet": outlet}
+        return self.store.commit(commits, by=self.by, **more)
 
     def log_of(self, work: SagaWork) -> Any:
         """Return the logger for a saga, which says the endpoint."""
@@ -184,7 +203,7 @@ class _Batch:
         if not runs:
             return left
         try:
-            results = self._store.commit([commit for _, _, commit in runs], by=self._runner.by)
+            results = self._runner.commit([commit for _, _, commit in runs])
         except CorruptRecordError as error:
             return self._without({work.key: work for work, _, _ in runs} | left, error)
         for (work, snapshot, commit), result in zip(runs, results, strict=True):
@@ -239,7 +258,7 @@ class _Batch:
         ended = result.outcome is Outcome.STORED and commit.completes
         standing = set() if ended else _timers_left(halves)
         for half in halves:
-            self._release(snapshot, half, standing)
+            self._release(snapshot, half, standing, result.sent)
         if ended:
             self._outbound.unscheduled += snapshot.timers.values()
         last = commit.ids[-1]
@@ -248,13 +267,15 @@ class _Batch:
             merge = posted_merge(commit.key, commit.life, last, endpoint, snapshot.now_ms, signing)
             self._outbound.add([merge])
         for id_ in commit.ids:
-            if any(id_ in half.outgoing for half in halves) or (result.posted_merge and id_ == last):
+            said = id_ not in result.sent and any(id_ in half.outgoing for half in halves)
+            if said or (result.posted_merge and id_ == last):
                 self._outbound.mark(commit.key, id_)
             self._through(work, id_, None)
 
-    def _release(self, snapshot: Snapshot, half: Half, timers: Collection[str]) -> None:
-        for messages in half.outgoing.values():
-            self._outbound.add(_wanted(messages, timers))
+    def _release(self, snapshot: Snapshot, half: Half, timers: Collection[str], sent: Collection[str]) -> None:
+        for id_, messages in half.outgoing.items():
+            if id_ not in sent:
+                self._outbound.add(_wanted(messages, timers))
         for name in (*half.cancelled, *half.timers):
             if name in snapshot.timers:
                 self._outbound.unscheduled.append(snapshot.timers[name])

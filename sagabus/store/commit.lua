@@ -8,8 +8,12 @@
 --   zset    {saga}:i   consumed message id -> when, ms
 --   hash    {saga}:o   outbox: consumed message id -> lines not yet dispatched
 --   list    {saga}:h   history, oldest first: MessagePack arrays, see layout.py
+--           before them, where messages may go straight into queues on this server: a hash whose field "version" says
+--           which queues there are, and S streams
 -- ARGV[1]   the actor: of the primary that this runs on
--- ARGV      for each saga fifteen values, then its ids:
+-- ARGV[2]   the version of the queues that the caller knows; '' where nothing goes straight into them
+-- ARGV[3]   S, how many of KEYS are streams; then S integers: the length from which that stream is full
+-- ARGV      for each saga how many values follow; then fifteen of them, its ids, and messages of its decision:
 --   1 flags            B begins a life, L late, C completes, S must settle, N no version, D has a decision, P has a parent
 --   2 life             3 context, flat      4 parents, flat      5 facts: state      6 decision: state
 --   7 parent's state   8 starter            9 id for a MergeSagaState, should one be posted
@@ -19,14 +23,41 @@
 --   12 history         the tail of the entry, MessagePack
 --   13 decision: outbox lines for the last id
 --   14 what a posted MergeSagaState leaves in the outbox
---   15 the number of ids; then for each: the id, and the outbox lines of its facts
--- RETURNS   the actor; then for each saga: outcome, reason, counter of the version written or 0, live versions, 1 if a merge was posted,
---           for each id false or its undispatched lines; or, where a record cannot be read: 'error', the cause
+--   15 the number of ids; then for each: the id, the outbox lines of its facts, and messages of its facts
+--   messages           their number; then for each: what stands before its body in its outbox line, the body, the number
+--                      of its streams, and which of them
+-- RETURNS   the actor; 1 if messages went straight into their queues, else 0, and they are in the outbox, too; then for
+--           each saga: outcome, reason, counter of the version written or 0, live versions, 1 if a merge was posted, for
+--           each id false or its undispatched lines; or, where a record cannot be read: 'error', the cause
 
 local actor = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local pack, unpack_one = cmsgpack.pack, cmsgpack.unpack
+
+-- Straight into the queues, or not at all: only if they are those that the caller knows, and none of them is full.
+local streams = tonumber(ARGV[3])
+local direct = ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'version') == ARGV[2]
+for s = 1, streams do
+  local ok, length = pcall(redis.call, 'XLEN', KEYS[1 + s])
+  if not ok or length >= tonumber(ARGV[3 + s]) then direct = false end
+end
+
+-- Skip or deliver the messages whose number is at *at*; return their outbox lines, unless they were delivered, and
+-- where they end.
+local function messages(at, deliver)
+  local lines, last = '', at
+  for _ = 1, tonumber(ARGV[at]) do
+    local count = tonumber(ARGV[last + 3])
+    if not direct then
+      lines = lines .. ARGV[last + 1] .. ARGV[last + 2] .. ']\n'
+    elseif deliver then
+      for s = last + 4, last + 3 + count do redis.call('XADD', KEYS[1 + tonumber(ARGV[s])], '*', 'b', ARGV[last + 2]) end
+    end
+    last = last + 3 + count
+  end
+  return lines, last + 1
+end
 
 local function vector(flat)
   local result = {}
@@ -81,17 +112,20 @@ end
 local function commit(k, at)
   local R, I, O, H = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
   local count = tonumber(ARGV[at + 14])
-  local ids, lines = {}, {}
+  local ids, lines, parcels = {}, {}, {}
+  local from = at + 15
   for j = 1, count do
-    ids[j] = ARGV[at + 13 + 2 * j]
-    lines[j] = ARGV[at + 14 + 2 * j]
+    ids[j], parcels[j] = ARGV[from], from + 2
+    local more
+    more, from = messages(from + 2, false)
+    lines[j] = ARGV[parcels[j] - 1] .. more
   end
   local packed = redis.call('HGET', R, 'm')
   local meta = packed and unpack_one(packed)
   if meta and meta[1] ~= 1 then error('record format ' .. tostring(meta[1]) .. ' is not known to this version', 0) end
   -- A script is no transaction: a foreign value under one of our keys must fail here, not between two writes.
+  -- (History is written first.)
   redis.call('HLEN', O)
-  redis.call('LLEN', H)
 
   -- 1: ids first
   local seen, hits = {}, 0
@@ -207,13 +241,14 @@ local function commit(k, at)
   local unsent = merging ~= '' and redis.call('HGET', O, merging) or ''
 
   -- From here on only writes, and nothing that could fail: every key was read above.
-  redis.call('RPUSH', H, '\151' .. pack(counter > 0 and actor or '', counter, outcome, now, ended, dropped) .. ARGV[at + 11])
-  redis.call('LTRIM', H, -limits[2], -1)
+  local entry = '\151' .. pack(counter > 0 and actor or '', counter, outcome, now, ended, dropped) .. ARGV[at + 11]
+  if redis.call('RPUSH', H, entry) > limits[2] then redis.call('LTRIM', H, -limits[2], -1) end
   local outbox = {}
   for j = 1, count do
     local text = lines[j]
+    messages(parcels[j], true)
     if j == count then
-      if decided then text = text .. ARGV[at + 12] end
+      if decided then text = text .. ARGV[at + 12] .. messages(from, true) end
       if posted then text = text .. ARGV[at + 13] end
     end
     if ids[j] == merging then text = unsent .. text end
@@ -280,11 +315,11 @@ local function commit(k, at)
   return {outcome, '', counter, #live, posted and 1 or 0, seen}
 end
 
-local reply = {actor}
-local at = 2
-for k = 1, #KEYS, 4 do
-  local ok, result = pcall(commit, k, at)
+local reply = {actor, direct and 1 or 0}
+local at = 4 + streams
+for k = ARGV[2] ~= '' and 2 + streams or 1, #KEYS, 4 do
+  local ok, result = pcall(commit, k, at + 1)
   reply[#reply + 1] = ok and result or {'error', type(result) == 'table' and result.err or tostring(result)}
-  at = at + 15 + 2 * tonumber(ARGV[at + 14])
+  at = at + 1 + tonumber(ARGV[at])
 end
 return reply

@@ -29,7 +29,8 @@ from sagabus.documents.key import DocumentKey, group_tag
 from sagabus.envelope import SagaKey, decode, encode
 from sagabus.errors import CodecError
 from sagabus.leases.grant import LeaseKey
-from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
+from sagabus.outgoing import MERGE_LINE, Outgoing, OutgoingKind, line_head, merge_id, to_lines
+from sagabus.transport import Outlet
 from sagabus.versions import Dot, VersionVector
 
 FORMAT: Final = 1
@@ -200,8 +201,52 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
     )
 
 
-def commit_args(commit: Commit, by: str) -> list[Any]:
-    """Return the arguments of commit.lua for one saga, after the actor."""
+class Straight:
+    """Which messages of some commits may go straight into queues, and into which streams.
+
+    Attributes:
+        streams: the streams that were asked for -> their numbers, from 1.
+    """
+
+    def __init__(self, outlet: Outlet | None) -> None:
+        self._outlet = outlet
+        self.streams: dict[str, int] = {}
+
+    def head(self) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments that stand before those of the sagas."""
+        if self._outlet is None or not self._outlet.version:
+            return [], [b"", 0]
+        limits = [self._outlet.limits[stream] for stream in self.streams]
+        return [self._outlet.key, *self.streams], [self._outlet.version, len(limits), *limits]
+
+    def ways(self, *parts: Sequence[Outgoing]) -> list[list[Any]] | None:
+        """Return the arguments that deliver the messages of each part; None where one of them must wait in the outbox.
+
+        Nothing of what one message has caused goes straight then: it would be sent again with the rest.
+        """
+        if self._outlet is None:
+            return None
+        found = []
+        for part in parts:
+            args: list[Any] = [len(part)]
+            for message in part:
+                if message.kind is OutgoingKind.TIMER:
+                    return None
+                streams = self._outlet.streams_for(message.parcel())
+                if streams is None:
+                    return None
+                args += (line_head(message), message.body, len(streams))
+                for stream in streams:
+                    args.append(self.streams.setdefault(stream, len(self.streams) + 1))
+            found.append(args)
+        return found
+
+
+_NO_MESSAGES: Final = [0]
+
+
+def commit_args(commit: Commit, by: str, straight: Straight) -> tuple[list[Any], frozenset[str]]:
+    """Return the arguments of commit.lua for one saga, and the ids whose messages may go straight into queues."""
     facts, decision = commit.facts, commit.decision
     last = commit.ids[-1]
     messages = [encode(m, max_bytes=sys.maxsize) for m in commit.messages]
@@ -210,7 +255,25 @@ def commit_args(commit: Commit, by: str) -> list[Any]:
     bounds = [limits.siblings, limits.history, round(limits.dedupe_window_s * 1000), round(limits.retention_s * 1000)]
     if commit.grant is not None:
         bounds.append(commit.grant.until_ms)
+    decided = decision.outgoing.get(last, ()) if decision else ()
+    lines, decision_way, free = b"", _NO_MESSAGES, set()
+    of_ids: list[Any] = []
+    for id_ in commit.ids:
+        said = facts.outgoing.get(id_, ())
+        more = decided if id_ == last else ()
+        if not said and not more:
+            of_ids += (id_, b"", 0)
+            continue
+        ways = straight.ways(said, more)
+        if ways is None:
+            of_ids += (id_, to_lines(said), 0)
+            lines = to_lines(more)
+        else:
+            free.add(id_)
+            of_ids += (id_, b"", *ways[0])
+            decision_way = ways[1]
     args: list[Any] = [
+        15 + len(of_ids) + len(decision_way),
         _flags(commit),
         commit.life,
         _pack(flat(commit.context)),
@@ -223,13 +286,13 @@ def commit_args(commit: Commit, by: str) -> list[Any]:
         _timers(commit, facts, decision),
         _pack(bounds),
         _pack(trace),
-        to_lines(decision.outgoing.get(last, ())) if decision else b"",
+        lines,
         MERGE_LINE + b"\n",
         len(commit.ids),
+        *of_ids,
+        *decision_way,
     ]
-    for id_ in commit.ids:
-        args += (id_, to_lines(facts.outgoing[id_]) if id_ in facts.outgoing else b"")
-    return args
+    return args, frozenset(free)
 
 
 def _flags(commit: Commit) -> str:
@@ -257,8 +320,8 @@ def flat_names(names: dict[str, str]) -> list[str]:
     return [item for pair in names.items() for item in pair]
 
 
-def result(commit: Commit, reply: Sequence[Any], actor: str) -> Result:
-    """Return what commit.lua answered for one saga."""
+def result(commit: Commit, reply: Sequence[Any], actor: str, sent: frozenset[str]) -> Result:
+    """Return what commit.lua answered for one saga; *sent*: the ids whose messages went straight into queues."""
     outcome, reason, counter, live, posted, seen = reply
     return Result(
         outcome=Outcome(outcome.decode()),
@@ -267,6 +330,7 @@ def result(commit: Commit, reply: Sequence[Any], actor: str) -> Result:
         live=live,
         posted_merge=bool(posted),
         consumed={id_: lines for id_, lines in zip(commit.ids, seen, strict=False) if lines is not None},
+        sent=sent,
     )
 
 

@@ -19,7 +19,7 @@ from sagabus.link import EPOCH, Command, Link, Script, ServerIdentity
 from sagabus.link.fitness import check_fit, parse_info, replicas_of
 from sagabus.observe.log import get_logger
 from sagabus.store.chunks import chunks
-from sagabus.store.layout import Keys, commit_args, history_entry, load_keys, result, snapshot
+from sagabus.store.layout import Keys, Straight, commit_args, history_entry, load_keys, result, snapshot
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.store.redis_documents import RedisDocuments
 from sagabus.store.redis_leases import RedisLeases, granted
@@ -28,6 +28,7 @@ from sagabus.store.redis_timers import RedisTimers
 from sagabus.store.redis_waiting import RedisWaiting
 from sagabus.store.rights import check_rights
 from sagabus.terms import Terms
+from sagabus.transport import Outlet
 
 _LOAD: Final = Script.beside("sagabus.store", "load.lua")
 _COMMIT: Final = Script.beside("sagabus.store", "commit.lua")
@@ -40,7 +41,12 @@ class RedisStore:
         url: as `Link` takes it.
         namespace: what all keys begin with; two buses with different namespaces share nothing.
         link: the connections to use, where not new ones to *url*.
+
+    Attributes:
+        sends: that `commit` takes an `Outlet`, and puts messages into queues on the same server by itself.
     """
+
+    sends: Final = True
 
     def __init__(self, url: str, *, namespace: str = "sagabus", link: Link | None = None) -> None:
         self.link = link or Link(url)
@@ -117,16 +123,21 @@ class RedisStore:
         self.link.cover(self._keys.saga(found.key) + "r" for found in snapshots if found.consumed)
         return snapshots
 
-    def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
+    def commit(self, commits: Sequence[Commit], *, by: str, outlet: Outlet | None = None) -> list[Result]:
         groups = self._by_slot([commit.key for commit in commits])
         commands = []
+        free: list[frozenset[str]] = [frozenset()] * len(commits)
         for indices in groups:
+            straight = Straight(outlet)
             keys: list[str] = []
-            args: list[Any] = [EPOCH]
+            args: list[Any] = []
             for i in indices:
                 prefix = self._keys.saga(commits[i].key)
                 keys += (*load_keys(prefix), f"{prefix}h")
-                args += commit_args(commits[i], by)
+                more, free[i] = commit_args(commits[i], by, straight)
+                args += more
+            stream_keys, head = straight.head()
+            keys, args = [*stream_keys, *keys], [EPOCH, *head, *args]
             # A lease must not be given back before the commit that it is given back with.
             gives_back = any(commits[i].gives_back for i in indices)
             commands.append(_COMMIT.brought(keys, args) if gives_back else _COMMIT.call(keys, args))
@@ -136,11 +147,11 @@ class RedisStore:
             if commit.gives_back and commit.grant is not None
         ]
         results: list[Any] = [None] * len(commits)
-        for indices, (actor, *replies) in zip(groups, self.link.round(commands), strict=False):
+        for indices, (actor, went, *replies) in zip(groups, self.link.round(commands), strict=False):
             for i, reply in zip(indices, replies, strict=True):
                 if reply[0] == b"error":
                     raise CorruptRecordError(str(commits[i].key), reply[1].decode(errors="replace"))
-                results[i] = result(commits[i], reply, actor.decode())
+                results[i] = result(commits[i], reply, actor.decode(), free[i] if went else frozenset())
         return results
 
     def _by_slot(self, keys: Sequence[SagaKey]) -> list[list[int]]:

@@ -467,6 +467,8 @@ def test_full_store_refuses_a_dispatch_whole_and_goes_on_when_there_is_room(
             return real(bookkeeping)
 
         monkeypatch.setattr(store, "note_commands", fill)
+        # Have what is stored wait in the outbox for a dispatch of its own.
+        monkeypatch.setattr(bus.transport, "outlet", lambda: None)
         worker = bus.worker(["steady"])
         worker.run_until_idle()
         assert len(used) == 4

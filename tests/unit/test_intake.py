@@ -72,7 +72,7 @@ def delivery(message: Any, id_: str = "m", *, count: int = 1, **extra: Any) -> D
 
 
 def sort(where: Endpoint, *deliveries: Delivery) -> Sorted:
-    return sort_batch(where, deliveries, LIMIT)
+    return sort_batch(lambda _: where, deliveries, LIMIT)
 
 
 def keys(batch: Sorted) -> list[str]:
@@ -196,6 +196,6 @@ def test_message_id_is_the_one_that_the_dead_letter_has() -> None:
     limit = len(large) - 2
     twice = b'{"specversion":"1.0","id":"m","source":"/t","type":"intake.begin","data":{"key":"1","key":"2"}}'
     for body in (large, twice, large + b" " * 100, b"{", b"\xff"):
-        result = sort_batch(endpoint, [Delivery("e", body, 2, None)], limit)
+        result = sort_batch(lambda _: endpoint, [Delivery("e", body, 2, None)], limit)
         (ticket,) = result.finished
         assert message_id(body, limit) == ticket.dead_letter(Trouble("x"), "x", 0).id

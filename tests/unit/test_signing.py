@@ -79,7 +79,8 @@ def endpoint(signing: Signing | None = SIGNING) -> Any:
 
 def sort(*envelopes: Envelope, signing: Signing | None = SIGNING) -> Sorted:
     deliveries = [Delivery("bank", encode(envelope), 1, n) for n, envelope in enumerate(envelopes)]
-    return sort_batch(endpoint(), deliveries, LIMIT, signing)
+    where = endpoint()
+    return sort_batch(lambda _: where, deliveries, LIMIT, signing)
 
 
 # -- what a signature covers ---------------------------------------------------------------------------------------
