@@ -297,7 +297,7 @@ class _Run:
             self._collect(asked, last.envelope, "decision")
         except Exception as error:
             raise _RunError(error) from error
-        decision = asked.half(self._encode(saga))
+        decision = asked.half(self._encode(saga, facts_state))
         idle = not (self._completed or decision.outgoing or decision.timers or decision.cancelled)
         return None if idle and decision.state == facts_state else decision
 
@@ -315,11 +315,12 @@ class _Run:
             raise HandlerMisuseError("on_late() can send, publish and reply; the saga has ended, so it has no timers")
         self._collect(into, incoming.envelope, "late")
 
-    def _encode(self, saga: Saga[Any]) -> bytes:
-        """Return the state as it is stored, having made sure that it can be read again."""
+    def _encode(self, saga: Saga[Any], known: bytes | None = None) -> bytes:
+        """Return the state as it is stored, having made sure that it can be read again; *known* is such a state."""
         try:
             state = self._definition.codec.encode(saga.state)
-            self._definition.codec.decode(state)
+            if state != known:
+                self._definition.codec.decode(state)
         except Exception as error:
             raise _RunError(error) from error
         return state
@@ -336,7 +337,8 @@ class _Run:
             if isinstance(effect, effects.Defer):
                 self._check_timer(effect)
                 into.timers[effect.name or id_] = id_
-            message = self._origin.outgoing(effect, id_, self.now_ms, cause=cause, starter=self._starter_address())
+            starter = self._starter_address() if isinstance(effect, effects.ReplyToStarter) else None
+            message = self._origin.outgoing(effect, id_, self.now_ms, cause=cause, starter=starter)
             into.outgoing.setdefault(cause.id, []).append(message)
         self._asked.clear()
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from sagabus.commit import Commit, Half
+from sagabus.envelope import Envelope
 from sagabus.outgoing import Outgoing, OutgoingKind
 
 _SIZE: Final = 8
@@ -71,7 +72,7 @@ def hashed(data: bytes | msgspec.Raw) -> bytes:
 
 def effect(message: Outgoing) -> EffectDigest:
     """Return the digest of one outgoing message."""
-    said = _said.decode(message.body)
+    said: _Said | Envelope = message.envelope or _said.decode(message.body)
     data: bytes | msgspec.Raw = said.data
     if message.kind is OutgoingKind.TIMER:
         # A timer without a name is named after its id.

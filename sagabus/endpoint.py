@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 from attrs import field, frozen
 
@@ -84,6 +84,14 @@ class EndpointOptions:
         return self.retries.get(type_name, self.retry)
 
 
+class Takers(NamedTuple):
+    """Who handles messages of one type on one endpoint, and how often that is begun at most."""
+
+    sagas: tuple[SagaDefinition, ...]
+    consumers: tuple[Consumer, ...]
+    max_attempts: int
+
+
 class Endpoint:
     """A named queue of a bus. Made by `Bus.endpoint`; add consumers with `@endpoint.consumer`."""
 
@@ -96,6 +104,21 @@ class Endpoint:
         self.sagas = sagas
         self.options = options
         self.consumers: list[Consumer] = []
+        self._takers: dict[str, Takers] = {}
+
+    def takers(self, type_name: str) -> Takers:
+        """Return who handles messages of a type here; nobody where the type is unknown."""
+        found = self._takers.get(type_name)
+        if found is None:
+            found = Takers(
+                tuple(saga for saga in self.sagas if type_name in saga.handlers),
+                tuple(consumer for consumer in self.consumers if consumer.kind.name == type_name),
+                self.options.retry_of(type_name).max_attempts,
+            )
+            if found.sagas or found.consumers:
+                # Only of these is there a bounded number.
+                self._takers[type_name] = found
+        return found
 
     @overload
     def consumer(self, message: type, /, *messages: type) -> Callable[[F], F]: ...
@@ -135,6 +158,7 @@ class Endpoint:
                     "Give one of the functions another name",
                 )
         self.consumers += consumers
+        self._takers.clear()
 
     def handled_types(self) -> tuple[str, ...]:
         """Return the wire names of all that is handled here; also the topics that the endpoint subscribes to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Final
 
 from attrs import field, frozen
 
@@ -77,50 +77,51 @@ class Origin:
             CodecError: the envelope is too large, or the message does not fit its own class.
         """
         kind, to, partition_key, due_ms = OutgoingKind.COMMAND, "", self.partition_key, 0
-        header: dict[str, Any] = {
-            "replyto": reply_to or self.endpoint,
-            "replysaga": "" if reply_to else self.saga,
-            "replylife": 0 if reply_to else self.life,
-        }
-        match effect:
-            case effects.Send(message, named):
-                name = type_of(message).name
-                to = named or self.routes.get(name, "")
-                if not to:
-                    raise NoRouteError(name)
-            case effects.Publish(message):
-                kind, to = OutgoingKind.EVENT, type_of(message).name
-            case effects.Reply(message):
+        saga, sagalife, timer = "", 0, ""
+        if isinstance(effect, effects.Send):
+            to = effect.to or self.routes.get(type_of(effect.message).name, "")
+            if not to:
+                raise NoRouteError(type_of(effect.message).name)
+        elif isinstance(effect, effects.Publish):
+            kind, to = OutgoingKind.EVENT, type_of(effect.message).name
+        elif isinstance(effect, effects.Reply | effects.ReplyToStarter):
+            asked = starter
+            if isinstance(effect, effects.Reply):
                 asked = ReplyAddress(cause.replyto, cause.replysaga, cause.replylife) if cause else None
-                to, partition_key = _answer(asked, header)
-            case effects.ReplyToStarter(message):
-                to, partition_key = _answer(starter, header)
-            case effects.Defer(message, due_ms, name):
-                kind, to = OutgoingKind.TIMER, self.endpoint
-                header |= {"saga": self.saga, "sagalife": self.life, "timer": name or id_}
-            case _:
-                raise TypeError(f"{effect!r} makes no message")
-        if cause is not None:
-            header |= {
-                "correlationid": cause.correlationid or cause.id,
-                "causationid": cause.id,
-                "traceparent": cause.traceparent,
-            }
-        source = f"/{self.endpoint or 'client'}"
-        envelope = wrap(message, id=id_, source=source, now_ms=now_ms, **header)
+            if asked is None or not asked.endpoint:
+                raise HandlerMisuseError(_NOBODY)
+            to, partition_key = asked.endpoint, asked.saga.partition("/")[2]
+            if asked.saga:
+                saga, sagalife = asked.saga, asked.life
+        elif isinstance(effect, effects.Defer):
+            kind, to, due_ms = OutgoingKind.TIMER, self.endpoint, effect.due_ms
+            saga, sagalife, timer = self.saga, self.life, effect.name or id_
+        else:
+            raise TypeError(f"{effect!r} makes no message")
+        message = effect.message
+        envelope = wrap(
+            message,
+            id=id_,
+            source=f"/{self.endpoint or 'client'}",
+            now_ms=now_ms,
+            correlationid=(cause.correlationid or cause.id) if cause else "",
+            causationid=cause.id if cause else "",
+            replyto=reply_to or self.endpoint,
+            replysaga="" if reply_to else self.saga,
+            replylife=0 if reply_to else self.life,
+            saga=saga,
+            sagalife=sagalife,
+            timer=timer,
+            traceparent=cause.traceparent if cause else "",
+        )
         # What its receiver could not read fails here, where whoever made it can see it.
         type_of(message).codec.decode(envelope.data, envelope.dataversion)
-        envelope = signed(self.signing, envelope, to, topic=kind is OutgoingKind.EVENT)
-        return Outgoing(kind, to, id_, partition_key or id_, encode(envelope, self.max_bytes), due_ms)
+        if self.signing is not None:
+            envelope = signed(self.signing, envelope, to, topic=kind is OutgoingKind.EVENT)
+        return Outgoing(kind, to, id_, partition_key or id_, encode(envelope, self.max_bytes), due_ms, envelope)
 
 
-def _answer(asked: ReplyAddress | None, header: dict[str, Any]) -> tuple[str, str]:
-    """Return endpoint and partition key of an answer to *asked*, and note in *header* which saga it is for."""
-    if asked is None or not asked.endpoint:
-        raise HandlerMisuseError(
-            "there is nobody to reply to: the message was sent without a reply address; "
-            "send it with reply_to=ENDPOINT, or publish the answer as an event"
-        )
-    if asked.saga:
-        header |= {"saga": asked.saga, "sagalife": asked.life}
-    return asked.endpoint, asked.saga.partition("/")[2]
+_NOBODY: Final = (
+    "there is nobody to reply to: the message was sent without a reply address; "
+    "send it with reply_to=ENDPOINT, or publish the answer as an event"
+)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from sagabus.envelope import Envelope, SagaKey, derive_id, encode, rfc3339
 from sagabus.errors import CodecError
@@ -35,6 +35,7 @@ class Outgoing:
         partition_key: keeps messages for one saga in one partition.
         body: the envelope, JSON.
         due_ms: when a timer is due, ms since 1970, store's clock; 0 for the others.
+        envelope: what *body* holds, where it was made here.
     """
 
     kind: OutgoingKind
@@ -43,6 +44,7 @@ class Outgoing:
     partition_key: str
     body: bytes
     due_ms: int = 0
+    envelope: Envelope | None = field(default=None, repr=False, eq=False)
 
     def parcel(self) -> Parcel:
         """Return this command or event as a transport takes it."""

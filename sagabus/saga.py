@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from sagabus import effects
@@ -194,6 +195,7 @@ def _where_defined(cls: type) -> types.FrameType:
     return frame
 
 
+@lru_cache(maxsize=64)
 def utc(ms: int) -> datetime:
     """Return ms since 1970 as a UTC datetime."""
     return datetime.fromtimestamp(ms / 1000, UTC)

@@ -6,7 +6,7 @@ import datetime
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -20,7 +20,8 @@ from benchmarks.peers import course, table
 from benchmarks.peers.course import Pace
 from benchmarks.peers.dramatiq_group import Dramatiq
 from benchmarks.peers.ours import Ours
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import MissingError, Peer
+from benchmarks.peers.restate_object import Restate
 from benchmarks.peers.streams import ByHand
 from benchmarks.server import Server
 from sagabus import Bus, SagabusError
@@ -32,18 +33,28 @@ PEERS: dict[str, Peer] = {
     "script": ByHand("by hand: a Lua script a reply", "atomic state and ack", "script"),
     "watch": ByHand("by hand: WATCH and MULTI", "atomic state and ack", "watch"),
     "dramatiq": Dramatiq(),
+    "restate": Restate(),
 }
+USUAL = ("sagabus", "batch", "script", "watch", "dramatiq", "restate")
+"""Those that run where none is named."""
 
 
 @click.command()
 @click.option("--peer", "names", multiple=True, type=click.Choice(list(PEERS)), help="Only this one; may be repeated.")
+@click.option("--all", "every", is_flag=True, help=f"Not only {', '.join(USUAL)}, but all that are installed.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Medians are taken over them.")
 @click.option("--seconds", type=click.FloatRange(0.5), default=8.0, show_default=True, help="Of throughput, each run.")
 @click.option("--checks", type=click.IntRange(1), default=150, show_default=True, help="For latency, each run.")
 @click.option("--width", "widths", type=click.IntRange(4), multiple=True, help="Replies to a hot check; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def main(
-    names: tuple[str, ...], runs: int, seconds: float, checks: int, widths: tuple[int, ...], as_json: bool
+    names: tuple[str, ...],
+    every: bool,
+    runs: int,
+    seconds: float,
+    checks: int,
+    widths: tuple[int, ...],
+    as_json: bool,
 ) -> None:
     """Run the credit check by several tools on this machine, each on a server of its own with the same settings.
 
@@ -51,8 +62,8 @@ def main(
     """
     configure(level="ERROR")
     pace = Pace(warm_s=min(2.0, seconds), measured_s=seconds, checks=checks, widths=widths or Pace().widths, runs=runs)
-    chosen = {name: PEERS[name] for name in names or PEERS}
     try:
+        chosen = ready(names or (PEERS if every else USUAL), names)
         place, figures = measure(chosen, pace)
     except SagabusError as error:
         raise click.ClickException(str(error)) from error
@@ -61,6 +72,25 @@ def main(
         click.echo(json.dumps({"date": today, **place, "peers": figures}))
     else:
         sys.stdout.write(table.rendered(figures, {name: peer.keeps for name, peer in chosen.items()}, place, today))
+
+
+def ready(wanted: Iterable[str], named: Collection[str]) -> dict[str, Peer]:
+    """Return those of *wanted* that can run here; who cannot is skipped, and stderr says why.
+
+    Raises:
+        MissingError: one that was *named* cannot.
+    """
+    found: dict[str, Peer] = {}
+    for name in wanted:
+        try:
+            PEERS[name].ready()
+        except MissingError as error:
+            if name in named:
+                raise
+            click.echo(f"skipped: {error}", err=True)
+        else:
+            found[name] = PEERS[name]
+    return found
 
 
 def measure(peers: dict[str, Peer], pace: Pace) -> tuple[dict[str, Any], dict[str, Any]]:

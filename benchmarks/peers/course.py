@@ -77,9 +77,9 @@ def throughput(running: Running, client: Any, names: Iterator[str], pace: Pace) 
         done = books.done()
         now = time.perf_counter()
         if first is None and now - began_at >= pace.warm_s:
-            first, done_first = Mark.now(running.pids, client), books.done()
+            first, done_first = Mark.now(running.pids, client, running.servers), books.done()
         if first is not None and now - first.at >= pace.measured_s:
-            last, done_last = Mark.now(running.pids, client), books.done()
+            last, done_last = Mark.now(running.pids, client, running.servers), books.done()
             break
         room = running.window - (sent - done)
         if room >= min(_CHUNK, running.window // 2):

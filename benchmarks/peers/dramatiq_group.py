@@ -12,7 +12,7 @@ from typing import Any, Final
 import redis
 from attrs import frozen
 
-from benchmarks.peers.peer import PROCESSES, Running, processes
+from benchmarks.peers.peer import PROCESSES, Running, need, processes
 from benchmarks.peers.task import RECORD, ServerBooks, average, bureaus, score
 
 _THREADS: Final = 8
@@ -64,6 +64,10 @@ class Dramatiq:
 
     name: str = "Dramatiq, group"
     keeps: str = "retries; a group's callback"
+
+    def ready(self) -> None:
+        """Return when Dramatiq is installed."""
+        need("Dramatiq", "dramatiq")
 
     @contextmanager
     def running(self, url: str, folder: Path) -> Iterator[Running]:

@@ -45,13 +45,13 @@ class Mark:
     reads: int
 
     @classmethod
-    def now(cls, pids: Sequence[int], client: Any) -> Mark:
-        """Read all counters; *pids* are workers, whose descendants count with them."""
+    def now(cls, pids: Sequence[int], client: Any, servers: Sequence[int] = ()) -> Mark:
+        """Read all counters; *pids* are workers, whose descendants count with them, as those of *servers* do."""
         info = client.info("all")
         return cls(
             time.perf_counter(),
             sum(_used_s(pid) for pid in _with_descendants(pids)),
-            _used_s(info["process_id"]),
+            sum(_used_s(pid) for pid in {info["process_id"], *_with_descendants(servers)}),
             time.process_time(),
             _machine_s(),
             info["total_commands_processed"],

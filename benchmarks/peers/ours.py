@@ -72,6 +72,9 @@ class Ours:
     name: str = "sagabus"
     keeps: str = "all of the README, history included"
 
+    def ready(self) -> None:
+        """Return at once: it needs nothing else."""
+
     @contextmanager
     def running(self, url: str, folder: Path) -> Iterator[Running]:
         """Run its workers, and hear decisions in a thread of this process."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
 from attrs import frozen
 
 from benchmarks.peers.task import Books
+from sagabus import SagabusError
 from sagabus.store.keeper import end_with_parent
 
 PROCESSES = 2
 """Worker processes of every peer."""
+
+
+class MissingError(SagabusError):
+    """A peer cannot be run here before something is installed or started."""
 
 
 class Start(Protocol):
@@ -35,12 +42,14 @@ class Running:
         pids: of its workers; their descendants are theirs too.
         books: of its decisions.
         window: how many checks to keep under way for its best throughput.
+        servers: pids of servers that it needs beside the private one; their work counts as the server's.
     """
 
     start: Start
     books: Books
     pids: Sequence[int]
     window: int
+    servers: Sequence[int] = ()
 
 
 class Peer(Protocol):
@@ -53,6 +62,14 @@ class Peer(Protocol):
 
     name: str
     keeps: str
+
+    def ready(self) -> None:
+        """Fetch what it fetches by itself.
+
+        Raises:
+            MissingError: something else is missing.
+        """
+        ...
 
     def running(self, url: str, folder: Path) -> AbstractContextManager[Running]:
         """Run its workers on the server at *url*, and end them."""
@@ -88,3 +105,29 @@ def processes(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def need(peer: str, *packages: str) -> None:
+    """Return when the packages of a peer are installed.
+
+    Raises:
+        MissingError: one is not.
+    """
+    missing = [package for package in packages if not _installed(package)]
+    if missing:
+        raise MissingError(f"{peer} is not installed; run `pip install {' '.join(missing)}`")
+
+
+def _installed(package: str) -> bool:
+    with suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(package))
+    return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of the loopback that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

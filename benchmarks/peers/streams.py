@@ -56,6 +56,9 @@ class ByHand:
     keeps: str
     mode: str
 
+    def ready(self) -> None:
+        """Return at once: it needs nothing else."""
+
     @contextmanager
     def running(self, url: str, folder: Path) -> Iterator[Running]:
         """Run its workers."""

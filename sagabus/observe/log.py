@@ -98,6 +98,12 @@ def _redacted(value: Any, depth: int) -> Any:
     return value if hidden == text else hidden
 
 
+def says_all(log: Any) -> bool:
+    """Return whether *log*, a structlog logger, says lines of the level DEBUG; True where it does not tell."""
+    enabled = getattr(log, "is_enabled_for", None)
+    return enabled is None or bool(enabled(logging.DEBUG))
+
+
 def show_no_secrets_at_exit() -> None:
     """Have what ends this process, or one of its threads, by an exception be printed without credentials."""
     import threading

@@ -116,13 +116,13 @@ def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, signing: Signi
     ticket.envelope = envelopes.admit(ticket.delivery.body, max_bytes + _RETRY_BYTES)
     if signing is not None:
         _check_signature(signing, endpoint, ticket.envelope, result)
-    policy = endpoint.options.retry_of(ticket.envelope.type)
-    ticket.exhausted = ticket.delivery.count > policy.max_attempts
-    incoming = Incoming(ticket.envelope)
     name = ticket.envelope.type
-    # A merge that names no saga is for none, whatever handles merges: nobody but a forger sends one.
-    sagas = [s for s in endpoint.sagas if (_addressed(s, ticket) if name == MERGE else name in s.handlers)]
-    consumers = [c for c in endpoint.consumers if c.kind.name == name]
+    sagas, consumers, max_attempts = endpoint.takers(name)
+    ticket.exhausted = ticket.delivery.count > max_attempts
+    incoming = Incoming(ticket.envelope)
+    if name == MERGE:
+        # A merge that names no saga is for none, whatever handles merges: nobody but a forger sends one.
+        sagas = tuple(saga for saga in endpoint.sagas if _addressed(saga, ticket))
     if not sagas and not consumers:
         incoming.kind  # noqa: B018 - raises where the type is unknown altogether, which is another reason
         ticket.troubles = [Trouble("no-handler")]

@@ -17,6 +17,7 @@ from sagabus.endpoint import Endpoint
 from sagabus.errors import StoreFullError, StoreRefusedError, UnavailableError
 from sagabus.health.vitals import LaneVitals
 from sagabus.messages import MERGE
+from sagabus.observe.log import says_all
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.crew import InlineCrew, ThreadedCrew, collect
 from sagabus.runtime.dispatch import Dispatcher
@@ -291,7 +292,7 @@ class Lane:
 
     def _log_consumed(self, finished: Finished) -> None:
         envelope = finished.ticket.envelope
-        if envelope is not None and finished.trouble is None:
+        if envelope is not None and finished.trouble is None and says_all(self._log):
             self._log.debug(
                 "handled",
                 endpoint=finished.ticket.delivery.queue,

@@ -12,6 +12,7 @@ from sagabus.advance import Guard, advance
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.errors import CodecError, CorruptRecordError
+from sagabus.observe.log import says_all
 from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, posted_merge
 from sagabus.printable import said
 from sagabus.runtime.intake import SagaWork
@@ -357,6 +358,9 @@ class _Batch:
 
     def _log_outcome(self, work: SagaWork, commit: Commit, result: Result) -> None:
         tally, log = self._tally, self._log_of(work)
+        if result.outcome is Outcome.STORED and not commit.merged and not says_all(log):
+            tally.handled += len(commit.ids)
+            return
         saga = str(commit.key)
         if result.outcome is Outcome.AGAIN:
             tally.again += 1
@@ -384,7 +388,7 @@ class _Batch:
         elif result.outcome is Outcome.LATE:
             tally.late += 1
             log.info("late", saga=saga, message_ids=commit.ids)
-        for envelope in commit.messages:
+        for envelope in commit.messages if says_all(log) else ():
             log.debug(
                 "handled",
                 saga=saga,
