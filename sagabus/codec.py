@@ -44,6 +44,7 @@ class BodyCodec(Generic[T]):
         self._upcast: Upcast | None = getattr(cls, "upcast", None)
         self._root = f"message {name}"
         self.secrets = secret_fields(cls, self._root)
+        self.plain = self.secrets is None and _is_plain(msgspec.inspect.type_info(cls))
 
     def encode(self, message: T) -> bytes:
         """Return *message* as JSON, its secrets encrypted. Equal messages give equal bytes.
@@ -94,6 +95,33 @@ class BodyCodec(Generic[T]):
             raise
         except Exception as error:  # validators and upcasts are the user's, and may raise anything
             raise CodecError(f"{self._name}: {_with_path(error)}") from error
+
+
+_PLAIN: Final = (
+    msgspec.inspect.StrType,
+    msgspec.inspect.IntType,
+    msgspec.inspect.FloatType,
+    msgspec.inspect.BoolType,
+    msgspec.inspect.NoneType,
+)
+
+
+def _is_plain(info: Any) -> bool:
+    """Return whether *info*, as msgspec describes a class, is of texts, numbers and mappings from text to these.
+
+    Their JSON is flat, and no name comes twice in one object.
+    """
+    if isinstance(info, msgspec.inspect.DataclassType):
+        return all(_is_plain_value(field.type) for field in info.fields)
+    return False
+
+
+def _is_plain_value(info: Any) -> bool:
+    if isinstance(info, msgspec.inspect.UnionType):
+        return all(_is_plain_value(part) for part in info.types)
+    if isinstance(info, msgspec.inspect.DictType):
+        return isinstance(info.key_type, msgspec.inspect.StrType) and isinstance(info.value_type, _PLAIN)
+    return isinstance(info, _PLAIN)
 
 
 class StateCodec(Generic[T]):

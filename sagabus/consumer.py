@@ -70,6 +70,8 @@ class Context:
         self, consumer: str, routes: Mapping[str, str], now_ms: int, max_bytes: int, signing: Signing | None = None
     ) -> tuple[Outgoing, ...]:
         """Return the messages that the handler asked for; their ids follow from that of the message handled."""
+        if not self._asked:
+            return ()
         origin = Origin(self.endpoint, routes, partition_key=self.envelope.id, max_bytes=max_bytes, signing=signing)
         return tuple(
             origin.outgoing(

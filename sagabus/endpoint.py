@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from sagabus.consumer import Consumer, consumers_of
 from sagabus.definition import SagaDefinition
+from sagabus.envelope import MAX_ID_LENGTH
 from sagabus.errors import ConfigurationError, DefinitionError
 from sagabus.messages import MERGE, enclosing_names
 
@@ -96,9 +97,10 @@ class Endpoint:
     """A named queue of a bus. Made by `Bus.endpoint`; add consumers with `@endpoint.consumer`."""
 
     def __init__(self, name: str, sagas: tuple[SagaDefinition, ...], options: EndpointOptions) -> None:
-        if not name or any(c in name for c in "{}:/* \n"):
+        if not name or any(c in name for c in "{}:/* \n") or not name.isprintable() or len(name) > MAX_ID_LENGTH:
             raise ConfigurationError(
-                f"endpoint name {name!r} is empty or has one of {{ }} : / * or a space; choose another"
+                f"endpoint name {name!r} is empty, has one of {{ }} : / * or a space, or a character that cannot be "
+                f"shown, or is longer than {MAX_ID_LENGTH}; choose another"
             )
         self.name = name
         self.sagas = sagas

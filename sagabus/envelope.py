@@ -18,7 +18,7 @@ import msgspec
 from sagabus.codec import MAX_DEPTH
 from sagabus.errors import CodecError, ConfigurationError, HandlerMisuseError
 from sagabus.messages import MessageType, registry, type_of
-from sagabus.wire_json import check
+from sagabus.wire_json import check, check_numbers
 
 MAX_BYTES: Final = 1_048_576
 """The size limit of one envelope, unless the bus says another."""
@@ -29,6 +29,9 @@ _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\uf
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """A number that scripts, MessagePack and other languages' JSON all keep as it is."""
 Attempt = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)]
+Source = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_LENGTH)]
+SagaName = Annotated[str, msgspec.Meta(max_length=2 * MAX_ID_LENGTH + 1)]
 
 
 class SagaKey(NamedTuple):
@@ -87,24 +90,24 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     specversion: Literal["1.0"]
-    id: str
-    source: str
-    type: str
-    time: str = ""
+    id: Name
+    source: Source
+    type: Name
+    time: Name = ""
     data: msgspec.Raw = msgspec.Raw(b"{}")
     dataversion: Count = 1
-    correlationid: str = ""
-    causationid: str = ""
-    replyto: str = ""
-    replysaga: str = ""
+    correlationid: Name = ""
+    causationid: Name = ""
+    replyto: Name = ""
+    replysaga: SagaName = ""
     replylife: Count = 0
-    saga: str = ""
+    saga: SagaName = ""
     sagalife: Count = 0
-    timer: str = ""
+    timer: Name = ""
     attempt: Attempt = 1
-    traceparent: str = ""
-    signaturekey: str = ""
-    signature: str = ""
+    traceparent: Name = ""
+    signaturekey: Source = ""
+    signature: Source = ""
     datacontenttype: str = ""
     data_base64: None = None
 
@@ -146,8 +149,10 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
     try:
         envelope = _decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        if "length" in str(error):
+            raise CodecError(f"{_TOO_LONG} ({error})") from error
         raise CodecError(f"no CloudEvents 1.0 envelope: {error}") from error
-    if not envelope.id or not envelope.type or len(envelope.id) > MAX_ID_LENGTH:
+    if not envelope.id or not envelope.type:
         raise CodecError(f"an envelope needs a type, and an id of 1 to {MAX_ID_LENGTH} characters")
     return envelope
 
@@ -174,10 +179,18 @@ def admit(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
         check(bytes(envelope.data))
     else:
         check(data, MAX_DEPTH + 1)
-    check_attributes(envelope)
-    kind = envelope.datacontenttype.partition(";")[0].strip().lower()
-    if kind and kind != "application/json" and not kind.endswith("+json"):
-        raise CodecError(f"a body of {kind[:50]!r} is not JSON; send application/json")
+    if (
+        b"\\" in data
+        or b"\x7f" in data
+        or not data.isascii()
+        or len(envelope.saga + envelope.replysaga) > MAX_ID_LENGTH
+    ):
+        # Only then can a character be in it that is forbidden, or a part of a saga's name be too long.
+        check_attributes(envelope)
+    if envelope.datacontenttype:
+        kind = envelope.datacontenttype.partition(";")[0].strip().lower()
+        if kind and kind != "application/json" and not kind.endswith("+json"):
+            raise CodecError(f"a body of {kind[:50]!r} is not JSON; send application/json")
     return envelope
 
 
@@ -196,13 +209,16 @@ def check_attributes(envelope: Envelope) -> None:
         or max(map(len, long_names)) > MAX_SOURCE_LENGTH
         or (max(map(len, sagas)) > MAX_ID_LENGTH and any(_is_long_saga(saga) for saga in sagas))
     ):
-        raise CodecError(
-            f"an attribute is too long: an id, a name or a saga's id has at most {MAX_ID_LENGTH} characters, a source "
-            f"or a signature {MAX_SOURCE_LENGTH}; shorten it, or hash it"
-        )
+        raise CodecError(_TOO_LONG)
     text = "".join((*names, *sagas, *long_names))
     if not text.isprintable() and (found := _FORBIDDEN.search(text)):
         raise CodecError(f"an attribute has the character {found[0]!r}, which CloudEvents forbids there; leave it out")
+
+
+_TOO_LONG: Final = (
+    f"an attribute is too long: an id, a name or a saga's id has at most {MAX_ID_LENGTH} characters, a source or a "
+    f"signature {MAX_SOURCE_LENGTH}; shorten it, or hash it"
+)
 
 
 def _is_long_saga(saga: str) -> bool:
@@ -226,8 +242,11 @@ def check_saga_id(saga_id: str, subject: str) -> str:
     return saga_id
 
 
-def wrap(message: object, *, id: str, source: str, now_ms: int, **attributes: Any) -> Envelope:
+def wrap(message: object, *, id: str, source: str, now_ms: int, checked: bool = False, **attributes: Any) -> Envelope:
     """Return *message* in an envelope; *attributes* are further fields of `Envelope`.
+
+    Args:
+        checked: whether the attributes come from an envelope that was admitted, and from names that were declared.
 
     Raises:
         CodecError: no receiver would admit it.
@@ -238,7 +257,10 @@ def wrap(message: object, *, id: str, source: str, now_ms: int, **attributes: An
             f"{message.__qualname__} is a class; send a message of it: {message.__qualname__}(...)"
         )
     body = kind.codec.encode(message)
-    check(body)
+    if kind.codec.plain:
+        check_numbers(body)
+    else:
+        check(body)
     envelope = Envelope(
         specversion="1.0",
         id=id,
@@ -249,7 +271,8 @@ def wrap(message: object, *, id: str, source: str, now_ms: int, **attributes: An
         dataversion=kind.version,
         **attributes,
     )
-    check_attributes(envelope)
+    if not checked:
+        check_attributes(envelope)
     return envelope
 
 

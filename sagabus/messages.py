@@ -84,6 +84,8 @@ class Registry:
         return sorted(self._by_name.values(), key=lambda kind: kind.name)
 
 
+_MAX_NAME: Final = 200
+
 registry: Final = Registry()
 """The one registry of the process: a wire name means the same class everywhere."""
 
@@ -121,6 +123,12 @@ def _define(cls: type, name: str | None, version: int, local_names: Mapping[str,
     wire_name = name or f"{module}.{qualname}".replace(".<locals>", "")
     if version < 1:
         raise DefinitionError(subject, f"version {version} is not positive", "Count versions from 1")
+    if not wire_name.isprintable() or len(wire_name) > _MAX_NAME:
+        raise DefinitionError(
+            subject,
+            f"the wire name {wire_name[:50]!r} has more than {_MAX_NAME} characters, or one that cannot be shown",
+            'Give it another one: @message("credit.check")',
+        )
     check_fields(cls, subject, local_names)
     codec: list[BodyCodec[Any]] = []
     check_codable(lambda: codec.append(BodyCodec(cls, wire_name, version)), cls, subject)

@@ -104,6 +104,8 @@ class Origin:
             id=id_,
             source=f"/{self.endpoint or 'client'}",
             now_ms=now_ms,
+            # What its cause says was admitted, and endpoints, types and sagas were declared with names that may be.
+            checked=cause is not None and not timer,
             correlationid=(cause.correlationid or cause.id) if cause else "",
             causationid=cause.id if cause else "",
             replyto=reply_to or self.endpoint,

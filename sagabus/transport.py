@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
     from sagabus.link import Command, ServerIdentity
+
+
+SECOND: Final = "+"
+"""Ends the name of a worker's second consumer of a queue."""
 
 
 class ParcelKind(enum.Enum):

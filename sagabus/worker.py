@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from attrs import define
+
 from sagabus.bus import Bus
 from sagabus.endpoint import Endpoint
 from sagabus.errors import ConfigurationError, HandlerHungError, SagabusError, WorkAbandonedError
 from sagabus.health.vitals import Health, judge
 from sagabus.observe.log import get_logger
+from sagabus.runtime.in_hand import SagasInHand
 from sagabus.runtime.lane import Lane, LaneAbandonedError
 from sagabus.runtime.timers import TimerPump
 from sagabus.runtime.watchdog import HandlerCall
@@ -27,8 +30,17 @@ _JOIN_S: Final = 0.2
 _LOOK_S: Final = 0.25
 _TELL_S: Final = 1.0
 _FEW_PLACES: Final = 8
+_LANES: Final = 2
 _OTHERS_END_S: Final = 3.0
 """How long the other lanes of a worker have to finish what is in hand where one hangs."""
+
+
+@define
+class Share:
+    """Endpoints that share lanes, and how many of them."""
+
+    endpoints: list[Endpoint]
+    lanes: int = 1
 
 
 class Worker:
@@ -212,35 +224,44 @@ class Worker:
         teller.join(_TELL_S)
 
     def _open(self, *, inline: bool, jitter: Callable[[], float] = random.random) -> None:
-        self.lanes = [
-            Lane(
-                self._bus,
-                endpoints,
-                consumer=self.name,
-                stop=self._stop,
-                abort=self._abort,
-                jitter=jitter,
-                log=self._log,
-                inline=inline,
-            )
-            for endpoints in ([[each] for each in self._endpoints] if inline else self._shares())
-        ]
+        shares = [Share([each]) for each in self._endpoints] if inline else self._shares()
+        self.lanes = []
+        for share in shares:
+            in_hand = SagasInHand()
+            self.lanes += [
+                Lane(
+                    self._bus,
+                    share.endpoints,
+                    consumer=self.name,
+                    stop=self._stop,
+                    abort=self._abort,
+                    jitter=jitter,
+                    log=self._log,
+                    inline=inline,
+                    nth=nth,
+                    of=share.lanes,
+                    in_hand=in_hand,
+                )
+                for nth in range(share.lanes)
+            ]
 
-    def _shares(self) -> list[list[Endpoint]]:
-        """Return the endpoints of each lane.
+    def _shares(self) -> list[Share]:
+        """Return which endpoints share lanes.
 
-        Those share one that nothing of the others keeps from getting on: whose sagas wait for nobody, and whose
-        consumers have places for more than a few.
+        Those do that nothing of the others keeps from getting on: whose sagas wait for nobody, and whose consumers have
+        places for more than a few. They have two lanes: one is at work while the other waits for the server.
         """
         if not is_joint(self._bus.transport):
-            return [[endpoint] for endpoint in self._endpoints]
-        shares: dict[object, list[Endpoint]] = {}
+            return [Share([endpoint]) for endpoint in self._endpoints]
+        shares: dict[object, Share] = {}
         for endpoint in self._endpoints:
             options = endpoint.options
             alone = any(saga.serial for saga in endpoint.sagas) or (
                 endpoint.consumers and options.concurrency < _FEW_PLACES
             )
-            shares.setdefault(endpoint.name if alone else ("", options.handler_timeout_s), []).append(endpoint)
+            share = shares.setdefault(endpoint.name if alone else ("", options.handler_timeout_s), Share([]))
+            share.endpoints.append(endpoint)
+            share.lanes = 1 if alone else _LANES
         return list(shares.values())
 
     # -- no threads ----------------------------------------------------------------------------------------------

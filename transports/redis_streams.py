@@ -19,7 +19,7 @@ from sagabus.errors import ConfigurationError
 from sagabus.link import Command, Link, ServerIdentity
 from sagabus.store.rights import check_rights
 from sagabus.terms import Terms
-from sagabus.transport import Outlet, Parcel, QueueInfo, Refusal
+from sagabus.transport import SECOND, Outlet, Parcel, QueueInfo, Refusal
 from transports.redis_receiver import StreamsReceiver
 from transports.redis_sender import ClusterSender, OneServerSender, Sender
 from transports.redis_topology import GROUP, Declaration, TopologyStore
@@ -129,7 +129,7 @@ class RedisStreamsTransport:
                 for fields in () if isinstance(consumers, redis.ResponseError) else consumers:
                     one = dict(zip(fields[::2], fields[1::2], strict=True))
                     if one[b"idle"] <= claim_s * 1000:
-                        alive.add(one[b"name"])
+                        alive.add(one[b"name"].removesuffix(SECOND.encode()))
             came_ms = [
                 int(first[0][0].partition(b"-")[0])
                 for first in firsts

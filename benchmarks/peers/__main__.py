@@ -17,12 +17,15 @@ import redis
 
 from benchmarks.__main__ import machine, progress
 from benchmarks.peers import course, table
+from benchmarks.peers.celery_chord import Celery
 from benchmarks.peers.course import Pace
+from benchmarks.peers.dbos_steps import Dbos
 from benchmarks.peers.dramatiq_group import Dramatiq
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.peer import MissingError, Peer
 from benchmarks.peers.restate_object import Restate
 from benchmarks.peers.streams import ByHand
+from benchmarks.peers.taskiq_watch import Taskiq
 from benchmarks.server import Server
 from sagabus import Bus, SagabusError
 from sagabus.observe.log import configure
@@ -34,6 +37,9 @@ PEERS: dict[str, Peer] = {
     "watch": ByHand("by hand: WATCH and MULTI", "atomic state and ack", "watch"),
     "dramatiq": Dramatiq(),
     "restate": Restate(),
+    "taskiq": Taskiq(),
+    "celery": Celery(),
+    "dbos": Dbos(),
 }
 USUAL = ("sagabus", "batch", "script", "watch", "dramatiq", "restate")
 """Those that run where none is named."""

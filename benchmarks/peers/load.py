@@ -21,6 +21,7 @@ class Usage:
     Attributes:
         workers, server, driver, others: cores, all together at most those that the machine has.
         commands, reads: of the server. A read is what came in one go: about a round trip.
+        bytes: to the server and from it, over the sockets.
     """
 
     seconds: float
@@ -30,6 +31,7 @@ class Usage:
     others: float
     commands: int
     reads: int
+    bytes: int
 
 
 @frozen
@@ -43,6 +45,7 @@ class Mark:
     machine: float
     commands: int
     reads: int
+    bytes: int
 
     @classmethod
     def now(cls, pids: Sequence[int], client: Any, servers: Sequence[int] = ()) -> Mark:
@@ -56,6 +59,7 @@ class Mark:
             _machine_s(),
             info["total_commands_processed"],
             info["total_reads_processed"],
+            info["total_net_input_bytes"] + info["total_net_output_bytes"],
         )
 
     def until(self, later: Mark) -> Usage:
@@ -66,7 +70,7 @@ class Mark:
         )
         others = (later.machine - self.machine) / seconds - workers - server - driver
         commands, reads = later.commands - self.commands, later.reads - self.reads
-        return Usage(seconds, workers, server, driver, others, commands, reads)
+        return Usage(seconds, workers, server, driver, others, commands, reads, later.bytes - self.bytes)
 
 
 def _used_s(pid: int) -> float:
@@ -77,15 +81,26 @@ def _used_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
+def parent(pid: int) -> int | None:
+    """Return the parent of a process, where it can be seen from here."""
+    try:
+        return _parent(Path(f"/proc/{pid}"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _parent(process: Path) -> int:
+    return int((process / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[1])
+
+
 def _with_descendants(pids: Sequence[int]) -> set[int]:
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parent = int((entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[1])
+                children[_parent(entry)].append(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            children[parent].append(int(entry.name))
     found, ahead = set(pids), list(pids)
     while ahead:
         fresh = [child for child in children[ahead.pop()] if child not in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -20,6 +21,7 @@ from sagabus.store.keeper import end_with_parent
 
 PROCESSES = 2
 """Worker processes of every peer."""
+_GRACE_S: Final = 5.0
 
 
 class MissingError(SagabusError):
@@ -43,6 +45,7 @@ class Running:
         books: of its decisions.
         window: how many checks to keep under way for its best throughput.
         servers: pids of servers that it needs beside the private one; their work counts as the server's.
+        namespace: what its keys begin with, where it has one.
     """
 
     start: Start
@@ -50,18 +53,21 @@ class Running:
     pids: Sequence[int]
     window: int
     servers: Sequence[int] = ()
+    namespace: str = ""
 
 
 class Peer(Protocol):
-    """One way to do the task.
+    """One way to do the task."""
 
-    Attributes:
-        name: in the table.
-        keeps: what it guarantees, in a few words.
-    """
+    @property
+    def name(self) -> str:
+        """Return its name in the table."""
+        ...
 
-    name: str
-    keeps: str
+    @property
+    def keeps(self) -> str:
+        """Return what it guarantees, in a few words."""
+        ...
 
     def ready(self) -> None:
         """Fetch what it fetches by itself.
@@ -93,6 +99,7 @@ def processes(
                         stderr=log,
                         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
                         preexec_fn=end_with_parent(),
+                        process_group=0,
                     )
                 )
         yield [process.pid for process in running]
@@ -100,11 +107,16 @@ def processes(
         for process in running:
             process.terminate()
         for process in running:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _ended(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a process and those that it has started, after a while."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def need(peer: str, *packages: str) -> None:

@@ -25,7 +25,8 @@ _GROUP: Final = "workers"
 _CHECKS: Final = "checks"
 _REQUESTS: Final = "requests"
 _KEPT: Final = 200_000
-_EXPIRES_S: Final = 3600
+EXPIRES_S: Final = 3600
+"""How long the state of a check is kept."""
 
 _ADD: Final = (
     """
@@ -102,15 +103,12 @@ class _Worker:
             while True:
                 with suppress(redis.WatchError):
                     pipe.watch(key)
-                    found = pipe.get(key)
-                    state = json.loads(found) if found else {"scores": {}, "decided": False}
-                    state["scores"][fields[b"bureau"].decode()] = int(fields[b"points"])
-                    decides = not state["decided"] and len(state["scores"]) >= needed(replies)
-                    state["decided"] |= decides
+                    name, points = fields[b"bureau"].decode(), int(fields[b"points"])
+                    state, decision = with_score(pipe.get(key), name, points, replies)
                     pipe.multi()
-                    pipe.set(key, json.dumps(state), ex=_EXPIRES_S)
-                    if decides:
-                        pipe.evalsha(self._record, 0, check, f"{average(list(state['scores'].values())):.4f}")
+                    pipe.set(key, state, ex=EXPIRES_S)
+                    if decision is not None:
+                        pipe.evalsha(self._record, 0, check, decision)
                     pipe.xack(stream, _GROUP, entry_id)
                     pipe.execute()
                     return
@@ -139,6 +137,15 @@ class _Worker:
         check = fields[b"check"]
         last = needed(int(fields[b"replies"]))
         pipe.evalsha(self._add, 1, b"check:" + check, check, fields[b"bureau"], fields[b"points"], last)
+
+
+def with_score(found: bytes | None, bureau: str, points: int, replies: int) -> tuple[str, str | None]:
+    """Return the state of a check with one more score, and the average where it decides."""
+    state: dict[str, Any] = json.loads(found) if found else {"scores": {}, "decided": False}
+    state["scores"][bureau] = points
+    decides = not state["decided"] and len(state["scores"]) >= needed(replies)
+    state["decided"] |= decides
+    return json.dumps(state), f"{average(list(state['scores'].values())):.4f}" if decides else None
 
 
 def _ask_or_answer(pipe: Any, fields: dict[bytes, bytes]) -> None:

@@ -22,6 +22,7 @@ from sagabus.runtime.burial import Burial
 from sagabus.runtime.crew import InlineCrew, ThreadedCrew, collect
 from sagabus.runtime.dispatch import Dispatcher
 from sagabus.runtime.handler_threads import Through
+from sagabus.runtime.in_hand import SagasInHand
 from sagabus.runtime.intake import ConsumerWork, message_id, sort_batch
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
@@ -32,7 +33,7 @@ from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.runtime.watchdog import HandlerCall, Watch, overdue
 from sagabus.store.protocol import Bookkeeping
-from sagabus.transport import Delivery
+from sagabus.transport import SECOND, Delivery
 
 R = TypeVar("R")
 
@@ -89,7 +90,10 @@ class Lane:
     Args:
         bus: what the endpoints are on.
         endpoints: with equal `handler_timeout_s`; several only where the transport receives for them together.
-        consumer: the name under which deliveries are held.
+        consumer: the name of the worker.
+        nth, of: which one this is of some lanes that share these endpoints, from 0, and of how many; the handlers that
+            may run at once are shared out among them.
+        in_hand: the sagas that they are at work on.
         stop: set when no more is to be received.
         abort: set when work in progress is to be abandoned.
         inline: run consumers in this thread, for tests.
@@ -108,6 +112,9 @@ class Lane:
         jitter: Callable[[], float],
         log: Any,
         inline: bool = False,
+        nth: int = 0,
+        of: int = 1,
+        in_hand: SagasInHand | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.name = ", ".join(endpoint.name for endpoint in endpoints)
@@ -115,7 +122,9 @@ class Lane:
         self._log = log.bind(endpoint=self.name)
         store, transport = bus.store, bus.transport
         names = [endpoint.name for endpoint in endpoints]
-        self._receiver = transport.receiver(names, consumer=consumer, claim_s=bus.claim_s)
+        # Deliveries are held under the name of the worker; those of a second lane under another one that follows.
+        self._receiver = transport.receiver(names, consumer=consumer + nth * SECOND, claim_s=bus.claim_s)
+        self._in_hand = in_hand or SagasInHand()
         self._burial = burial = Burial(consumer)
         self._dispatcher = Dispatcher(
             transport, self._receiver, store, log=self._log, give_up=stop.is_set, burial=burial
@@ -146,12 +155,13 @@ class Lane:
             surroundings = Surroundings(
                 endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents, jitter, bus.signing
             )
+            places = options.concurrency * (nth + 1) // of - options.concurrency * nth // of
             crew: InlineCrew | ThreadedCrew = (
-                InlineCrew(surroundings, options.concurrency)
+                InlineCrew(surroundings, places)
                 if inline
                 else ThreadedCrew(
                     surroundings,
-                    options.concurrency,
+                    places,
                     f"crew-{endpoint.name}",
                     options.handler_timeout_s,
                     self._through,
@@ -215,7 +225,8 @@ class Lane:
             for work in batch.consumers:
                 self._start(work)
         if batch.sagas or self._dispatcher.noting:
-            self._insist(lambda: self._run_sagas(batch.sagas.values()))
+            with self._in_hand.holding(batch.sagas):
+                self._insist(lambda: self._run_sagas(batch.sagas.values()))
         if self._inline:
             for work in batch.consumers:
                 self._start(work)

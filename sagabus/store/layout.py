@@ -157,6 +157,11 @@ def unflat(items: Sequence[str | int]) -> dict[str, int]:
     return {str(items[i]): int(items[i + 1]) for i in range(0, len(items), 2)}
 
 
+# Members of an enum are looked up anew at each access.
+_COMPLETED: Final = Lifecycle.COMPLETED
+_LIVE: Final = Lifecycle.LIVE
+
+
 def load_keys(prefix: str) -> tuple[str, str, str]:
     """Return the keys that load.lua takes for one saga."""
     return f"{prefix}r", f"{prefix}i", f"{prefix}o"
@@ -179,18 +184,23 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
             )
         versions = {
             (dot := Dot(actor, counter)): StoredVersion(
-                dot, unflat(context), record[f"v{dot}".encode()], record.get(f"p{dot}".encode())
+                dot, unflat(context), record[b"v" + (name := str(dot).encode())], record.get(b"p" + name)
             )
             for actor, counter, context in meta.live
         }
         clock = unflat(meta.clock)
-        timers = {name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"}
+        # Beside what stands for the versions there are the meta, who started it, and timers.
+        timers = (
+            {name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"}
+            if len(record) > 2 + len(versions)
+            else {}
+        )
     except (KeyError, IndexError, ValueError, msgspec.MsgspecError) as error:
         raise CodecError(f"{type(error).__name__}: {error}") from error
     return Snapshot(
         key=want.key,
         now_ms=now_ms,
-        lifecycle=Lifecycle.COMPLETED if meta.completed else Lifecycle.LIVE,
+        lifecycle=_COMPLETED if meta.completed else _LIVE,
         life=meta.life,
         clock=clock,
         versions=tuple(versions[dot] for dot in sort_dots(versions)) if len(versions) > 1 else tuple(versions.values()),
@@ -324,7 +334,7 @@ def result(commit: Commit, reply: Sequence[Any], actor: str, sent: frozenset[str
     """Return what commit.lua answered for one saga; *sent*: the ids whose messages went straight into queues."""
     outcome, reason, counter, live, posted, seen = reply
     return Result(
-        outcome=Outcome(outcome.decode()),
+        outcome=_OUTCOMES[outcome],
         reason=reason.decode(),
         dot=Dot(actor, counter) if counter else None,
         live=live,
@@ -332,6 +342,9 @@ def result(commit: Commit, reply: Sequence[Any], actor: str, sent: frozenset[str
         consumed={id_: lines for id_, lines in zip(commit.ids, seen, strict=False) if lines is not None},
         sent=sent,
     )
+
+
+_OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in Outcome}
 
 
 def history_entry(data: bytes) -> HistoryEntry:

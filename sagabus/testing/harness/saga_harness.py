@@ -214,7 +214,7 @@ class SagaHarness(SagaLooks[S]):
             known = ", ".join(h.kind.cls.__qualname__ for name, h in definition.handlers.items() if name != MERGE)
             raise HarnessError(self._name, f"does not handle {kind.cls.__qualname__}", f"it handles {known}")
         id = self._next_id() if id is None else id
-        header = {"replyto": reply_to, "replysaga": f"{CLIENT}/{id}"} if reply_to else {}
+        header: dict[str, Any] = {"replyto": reply_to, "replysaga": f"{CLIENT}/{id}"} if reply_to else {}
         if saga is not None:
             header["saga"] = f"{self._name}/{saga}"
         incoming = Incoming(wrap(message, id=id, source=f"/{CLIENT}", now_ms=self._desk.now_ms, **header))
