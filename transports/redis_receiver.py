@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
@@ -64,6 +64,8 @@ class StreamsReceiver:
         self._streams: deque[str] = deque()
         # Where to look for what was left behind, before anything new is read.
         self._looks: deque[_Look] = deque()
+        # The streams of the first look that were asked about last; empty where new messages were read.
+        self._looked_at: list[str] = []
         self._learn_streams(topologies.cached)
         self._unacked: set[Tag] = set()
         self._kept: list[Delivery] = []
@@ -128,7 +130,7 @@ class StreamsReceiver:
             return Exchanged(refused, deliveries), None
         polls = 0
         while True:
-            looked = bool(self._looks)
+            looked = bool(self._looked_at)
             heard = self._hear(asking, replies)
             left_s = 0.0 if refused else max(started_at + wait_s - time.monotonic(), 0.0)
             # What was left behind comes before anything new, so a look that found nothing is followed by a read.
@@ -173,22 +175,27 @@ class StreamsReceiver:
         What was left behind is taken over whosever it is: it comes alone.
         """
         now = time.monotonic()
-        if not self._looks and now >= self._claim_at:
+        if now >= self._claim_at and self._next_look(without) is None:
             self._learn_streams(self._topologies.refresh())
             self._tidy(now)
+            self._looks = deque(look for look in self._looks if look.which != "idle")
             self._look_for("idle")
             self._claim_at = now + self._claim_s / 3
         if now >= self._lost_at:
             self._look_for("lost")
             self._lost_at = math.inf
-        if self._looks:
-            return [self._claim(self._looks[0])], 0.0
+        look = self._next_look(without)
+        self._looked_at = [] if look is None else [s for s in look.after if self._queue_of[s] not in without]
+        if look is not None:
+            self._looks.remove(look)
+            self._looks.appendleft(look)
+            return [self._claim(look, self._looked_at)], 0.0
         # Nobody tells us when a claim runs out: wake up and look.
         block_s = min(wait_s, max(min(self._claim_at, self._lost_at) - now, 0.001))
         self._streams.rotate(-1)
         if not self._link.is_cluster:
-            streams = [s for s in self._streams if self._queue_of[s] not in without] if without else self._streams
-            return [self._read(streams, max(1, limit // len(streams)), block_s)], block_s
+            streams = [s for s in self._streams if self._queue_of[s] not in without]
+            return [self._read(streams, self._share(limit, streams), block_s)], block_s
         count = max(1, limit // len(self._streams))
         if len(self._streams) > 1:
             # Slots are read one by one, so only one stream, in turn, can be waited for: the others are polled.
@@ -196,14 +203,23 @@ class StreamsReceiver:
         *polled, waited = self._streams
         return [*(self._read([s], count, 0.0) for s in polled), self._read([waited], count, block_s)], block_s
 
-    def _claim(self, look: _Look) -> Command:
-        streams = list(look.after)
+    def _next_look(self, without: Collection[str]) -> _Look | None:
+        """Return the first look that is not only for endpoints that are left out: those wait until they are not."""
+        return next((look for look in self._looks if any(self._queue_of[s] not in without for s in look.after)), None)
+
+    def _share(self, limit: int, streams: Collection[str]) -> int:
+        """Return how many messages of each stream are read: as many of one endpoint as of another, at most."""
+        counts = Counter([self._queue_of[stream] for stream in streams])
+        return max(1, limit // len(counts) // max(counts.values()))
+
+    def _claim(self, look: _Look, streams: Sequence[str]) -> Command:
         in_hand: list[bytes] = []
         if look.which == "lost":
             numbers = {stream: number for number, stream in enumerate(streams, 1)}
             in_hand = [b"%d %b" % (numbers[tag.stream], tag.id) for tag in self._unacked if tag.stream in numbers]
         idle_ms = max(1, int(self._claim_s * 1000))
-        return _CLAIM.call(streams, [self._consumer, look.which, idle_ms, *look.after.values(), *in_hand])
+        after = [look.after[stream] for stream in streams]
+        return _CLAIM.call(streams, [self._consumer, look.which, idle_ms, *after, *in_hand])
 
     def _read(self, streams: Collection[str], count: int, block_s: float) -> Command:
         block = ("BLOCK", max(1, int(block_s * 1000))) if block_s > 0 else ()
@@ -263,13 +279,16 @@ class StreamsReceiver:
                 # What other streams have delivered in the same round.
                 self._look_for_lost()
                 return None
-        if not self._looks:
+        if not self._looked_at:
             return [delivery for reply in replies for delivery in self._batch(reply)]
         look, found = self._looks[0], replies[0]
         if not found:
-            self._looks.popleft()
+            for stream in self._looked_at:
+                look.after.pop(stream, None)
+            if not look.after:
+                self._looks.popleft()
             return []
-        stream = list(look.after)[found[0] - 1]
+        stream = self._looked_at[found[0] - 1]
         if look.which != "idle":
             look.after[stream] = found[1].decode()
         return [Delivery(self._queue_of[stream], found[2], found[3], Tag(stream, found[1]))]

@@ -18,6 +18,7 @@ from benchmarks.peers.streams import EXPIRES_S, with_score
 from benchmarks.peers.task import RECORD, ServerBooks, bureaus, score
 
 _AT_ONCE: Final = 8
+"""Tasks in a process. More do not do more checks, and get in each other's way at a hot one."""
 _KEPT: Final = 200_000
 
 

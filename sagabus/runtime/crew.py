@@ -63,7 +63,7 @@ class InlineCrew:
     """Runs each handler in the calling thread, at once, for as long as it takes: deterministic, for tests."""
 
     def __init__(self, surroundings: Surroundings, concurrency: int = 1) -> None:
-        self._surroundings, self._concurrency = surroundings, concurrency
+        self._surroundings, self.places = surroundings, concurrency
         self._finished: list[Finished] = []
 
     @property
@@ -72,7 +72,7 @@ class InlineCrew:
 
     @property
     def room(self) -> int:
-        return 2 * self._concurrency - self.busy
+        return 2 * self.places - self.busy
 
     def start(self, work: ConsumerWork) -> None:
         self._finished.append(contextvars.copy_context().run(self._surroundings.call, work))
@@ -91,6 +91,9 @@ class InlineCrew:
 class ThreadedCrew:
     """Runs `def` handlers in at most *concurrency* threads, and as many `async def` handlers on one event loop.
 
+    Attributes:
+        places: how many run at once.
+
     Args:
         surroundings: what they are called with.
         concurrency: how many run at once.
@@ -106,7 +109,7 @@ class ThreadedCrew:
         timeout_s: float | None = None,
         through: Through | None = None,
     ) -> None:
-        self._surroundings, self._concurrency, self._name = surroundings, concurrency, name
+        self._surroundings, self.places, self._name = surroundings, concurrency, name
         self._timeout_s = timeout_s
         self._through: Through = through or SimpleQueue()
         self._threads = HandlerThreads(surroundings, concurrency, name, self._through)
@@ -123,8 +126,8 @@ class ThreadedCrew:
 
     @property
     def room(self) -> int:
-        ahead = int(_AHEAD_S / self._takes_s) if self._takes_s else self._concurrency
-        return max(2 * self._concurrency, ahead) - self.busy
+        ahead = int(_AHEAD_S / self._takes_s) if self._takes_s else self.places
+        return max(2 * self.places, ahead) - self.busy
 
     def start(self, work: ConsumerWork) -> None:
         job = Job(work, self)
@@ -169,7 +172,7 @@ class ThreadedCrew:
             return self._threads
         if self._loop is None:
             name = f"{self._name}-loop"
-            self._loop = HandlerLoop(self._surroundings, self._concurrency, name, self._through, self._timeout_s)
+            self._loop = HandlerLoop(self._surroundings, self.places, name, self._through, self._timeout_s)
         return self._loop
 
     # -- handlers that take longer than they may -------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from sagabus.envelope import decode
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.outbound import Outbound
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Store
@@ -154,7 +156,13 @@ class Dispatcher:
             if refusal is Refusal.NO_ENDPOINT:
                 parcel = parcels[index]
                 letter = self._burial.of_homeless(parcel.to, parcel.body, parcel.id, now_ms)
-                self._log.error("dead-lettered", reason=letter.reason, error=letter.error, message_id=letter.id)
+                self._log.error(
+                    "dead-lettered",
+                    endpoint=_sender_of(parcel),
+                    reason=letter.reason,
+                    error=letter.error,
+                    message_id=letter.id,
+                )
                 letters.append(letter)
         return tuple(letters)
 
@@ -162,3 +170,8 @@ class Dispatcher:
 def _spared(without: Collection[str]) -> dict[str, Any]:
     """Return the argument that says of which endpoints nothing is received; receivers of one endpoint know no such."""
     return {"without": without} if without else {}
+
+
+def _sender_of(parcel: Parcel) -> str:
+    """Return the endpoint that has sent *parcel*, which was made here."""
+    return decode(parcel.body, sys.maxsize).source.removeprefix("/")

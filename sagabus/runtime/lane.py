@@ -72,8 +72,7 @@ class Station:
     @property
     def takes(self) -> bool:
         """Return whether it takes deliveries now: handlers that are slow get theirs in few large parts."""
-        options = self.endpoint.options
-        return self.room >= min(options.batch, options.concurrency) if self.crew.busy else True
+        return self.room >= min(self.endpoint.options.batch, self.crew.places) if self.crew.busy else True
 
 
 class Lane:
@@ -339,7 +338,7 @@ class Lane:
         name = message_id(delivery.body, self._bus.max_message_bytes)
         given_up = self._bus.store.letters.given_up(delivery.queue, name)
         if given_up:
-            self._log.info("given-up-before", message_id=name, deliveries=delivery.count)
+            self._log.info("given-up-before", endpoint=delivery.queue, message_id=name, deliveries=delivery.count)
         return given_up
 
     def _conclude(self, ticket: Ticket) -> None:

@@ -332,18 +332,20 @@ def flat_names(names: dict[str, str]) -> list[str]:
 
 def result(commit: Commit, reply: Sequence[Any], actor: str, sent: frozenset[str]) -> Result:
     """Return what commit.lua answered for one saga; *sent*: the ids whose messages went straight into queues."""
-    outcome, reason, counter, live, posted, seen = reply
+    name, reason, counter, live, posted, seen = reply
+    outcome = _OUTCOMES[name]
     return Result(
-        outcome=_OUTCOMES[outcome],
+        outcome=outcome,
         reason=reason.decode(),
         dot=Dot(actor, counter) if counter else None,
         live=live,
         posted_merge=bool(posted),
         consumed={id_: lines for id_, lines in zip(commit.ids, seen, strict=False) if lines is not None},
-        sent=sent,
+        sent=frozenset() if outcome in _NOTHING_DONE else sent,
     )
 
 
+_NOTHING_DONE: Final = (Outcome.AGAIN, Outcome.DUPLICATE)
 _OUTCOMES: Final = {outcome.value.encode(): outcome for outcome in Outcome}
 
 

@@ -292,7 +292,6 @@ def test_queues_that_are_left_out_deliver_nothing_until_they_are_asked_again(tra
     assert [delivery.body for delivery in empty.receive(4, 5.0)] == [b"more"]
 
 
-@pytest.mark.xfail(reason="a look for what was left behind goes through all queues, whatever is left out")
 def test_queue_that_is_left_out_delivers_nothing_that_was_left_behind(transport: RedisStreamsTransport) -> None:
     """What another worker has left is no reason to take what cannot be handled now."""
     transport.send([command("a", b"%d" % n) for n in range(5)])
@@ -304,7 +303,6 @@ def test_queue_that_is_left_out_delivers_nothing_that_was_left_behind(transport:
     assert [queues(deliveries) for deliveries in received] == [[]] * 5
 
 
-@pytest.mark.xfail(reason="a look for what was left behind goes through all queues, whatever is left out")
 def test_slow_consumers_do_not_hoard_what_was_left_behind(bus: Bus, client: Any, gate: Gate) -> None:
     """With all its places taken an endpoint gets nothing more, from whomever; what is new for others does not wait."""
     places, many = 8, 60
@@ -359,7 +357,6 @@ def test_batch_of_a_lane_takes_an_equal_part_of_each_endpoint(bus: Bus) -> None:
     assert Counter(queues(lane.turn([], 0.0))) == {"small": 5, "large": 5}
 
 
-@pytest.mark.xfail(reason="a lane's limit is divided among streams, not endpoints")
 def test_batch_of_a_lane_is_no_larger_for_an_endpoint_with_partitions(bus: Bus) -> None:
     """`batch` is the most that is handled in one load and one commit, in however many streams it lies."""
     bus.endpoint("parts", batch=10, partitions=4).consumer(Quick)(lambda m: None)
@@ -530,7 +527,6 @@ def test_line_of_a_record_that_cannot_be_read_names_the_endpoint_of_the_saga(
     }
 
 
-@pytest.mark.xfail(reason="the lines of a lane's dispatcher, and of what it gives up before it sorts, name the lane")
 @pytest.mark.parametrize("event", ["dead-lettered", "given-up-before"])
 def test_line_of_a_message_that_is_not_handled_at_all_names_no_lane(
     bus: Bus, capsys: pytest.CaptureFixture[str], event: str

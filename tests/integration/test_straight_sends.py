@@ -520,7 +520,6 @@ def test_run_that_was_overtaken_sends_nothing(here: Office) -> None:
     assert (len(here.queued("work")), len(here.queued("ears"))) == (1, 1)
 
 
-@pytest.mark.xfail(reason="Result.sent is what might have gone straight, whatever became of the commit")
 def test_result_of_a_commit_that_stored_nothing_says_that_nothing_was_sent(here: Office) -> None:
     """Neither where it is a duplicate, nor where it is to be made again."""
     hand = here.hand()
