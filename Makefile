@@ -10,14 +10,15 @@ PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-peers bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided clean
+.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
 	@echo "make test        run the tests"
 	@echo "make check       lint, formatting, types and import rules"
-	@echo "make bench       measure throughput and latency"
-	@echo "make bench-peers   run the credit check by other tools too, each on a server of its own"
+	@echo "make bench       measure throughput and latency beside the same written by hand; bench-minute in a minute"
+	@echo "make bench-messages   measure what a message costs, in workers and store"
+	@echo "make bench-peers   run the credit check by other tools too, for 15 minutes, and write docs/performance.md"
 	@echo "make bench-simulator   measure how fast every schedule is looked at"
 	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
 	@echo "make bench-timers   measure a million pending timers, and write docs/capacity.md"
@@ -56,11 +57,17 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	$(BIN)/python -m benchmarks.peers --peer sagabus --peer batch --peer watch --runs 7 --seconds 5 --checks 60 --width 1000
+
+bench-minute: $(STAMP)
+	$(BIN)/python -m benchmarks.peers --peer sagabus --peer batch --runs 2 --seconds 4 --checks 40 --width 1000
+
+bench-messages: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 bench-peers: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
-	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers,bench]'
+	$(BIN)/python -m benchmarks.peers --alone --seconds 6 --checks 100 --write docs
 
 bench-simulator: $(STAMP)
 	$(BIN)/python -m benchmarks.simulator

@@ -16,7 +16,9 @@ import click
 import redis
 
 from benchmarks.__main__ import machine, progress
-from benchmarks.peers import course, table
+from benchmarks.peers import alone as by_itself
+from benchmarks.peers import course, page, table
+from benchmarks.peers.alone import MANY
 from benchmarks.peers.celery_chord import Celery
 from benchmarks.peers.course import Pace
 from benchmarks.peers.dbos_steps import Dbos
@@ -52,6 +54,11 @@ USUAL = ("sagabus", "batch", "script", "watch", "dramatiq", "restate")
 @click.option("--seconds", type=click.FloatRange(0.5), default=8.0, show_default=True, help="Of throughput, each run.")
 @click.option("--checks", type=click.IntRange(1), default=150, show_default=True, help="For latency, each run.")
 @click.option("--width", "widths", type=click.IntRange(4), multiple=True, help="Replies to a hot check; repeatable.")
+@click.option("--alone", is_flag=True, help="Measure more of sagabus: processes, stored sagas, starts, rest.")
+@click.option("--stored", type=click.IntRange(2_000), default=MANY, show_default=True, help="Sagas, with --alone.")
+@click.option(
+    "--write", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Put all into this folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def main(
     names: tuple[str, ...],
@@ -60,6 +67,9 @@ def main(
     seconds: float,
     checks: int,
     widths: tuple[int, ...],
+    alone: bool,
+    stored: int,
+    write: Path | None,
     as_json: bool,
 ) -> None:
     """Run the credit check by several tools on this machine, each on a server of its own with the same settings.
@@ -69,15 +79,22 @@ def main(
     configure(level="ERROR")
     pace = Pace(warm_s=min(2.0, seconds), measured_s=seconds, checks=checks, widths=widths or Pace().widths, runs=runs)
     try:
+        if write is not None:
+            page.require()
         chosen = ready(names or (PEERS if every else USUAL), names)
         place, figures = measure(chosen, pace)
+        more = by_itself.figures(server, pace, stored, progress) if alone else None
     except SagabusError as error:
         raise click.ClickException(str(error)) from error
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    text = table.rendered(figures, {name: peer.keeps for name, peer in chosen.items()}, place, today, more)
+    whole = {"date": today, **place, "peers": figures, "ratios": table.ratios(figures), "alone": more}
+    if write is not None:
+        page.write(write, text, whole)
     if as_json:
-        click.echo(json.dumps({"date": today, **place, "peers": figures}))
+        click.echo(json.dumps(whole))
     else:
-        sys.stdout.write(table.rendered(figures, {name: peer.keeps for name, peer in chosen.items()}, place, today))
+        sys.stdout.write(text)
 
 
 def ready(wanted: Iterable[str], named: Collection[str]) -> dict[str, Peer]:

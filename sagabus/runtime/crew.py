@@ -250,19 +250,22 @@ def collect(crews: Sequence[ThreadedCrew], through: Through, wait_s: float) -> l
     """
     now = time.monotonic()
     give_up_at = now + wait_s
-    lingers_until = 0.0
+    lingers_until, rouse_at = 0.0, now + _ROUSE_S
     finished = [each for crew in crews for each in crew.overdue(now)]
     while any(crew.busy for crew in crews):
         until = min(give_up_at, *(crew.look_at(now) for crew in crews))
         waiting = [crew for crew in crews if crew.waiting]
         if waiting:
-            until = min(until, now + _ROUSE_S)
+            until = min(until, rouse_at)
         try:
             job, result = through.get(timeout=max(0.0, until - now))
         except Empty:
             now = time.monotonic()
-            for crew in waiting:
-                crew.rouse()
+            if now >= rouse_at:
+                # For so long nobody has got on.
+                for crew in waiting:
+                    crew.rouse()
+                rouse_at = now + _ROUSE_S
             finished += [each for crew in crews for each in crew.overdue(now)]
             if finished or now >= give_up_at:
                 break
@@ -274,6 +277,7 @@ def collect(crews: Sequence[ThreadedCrew], through: Through, wait_s: float) -> l
                 break
             job, result = through.get()
         now = time.monotonic()
+        rouse_at = now + _ROUSE_S
         # Others of the same batch are about to be through too; one dispatch for all of them costs no more.
         give_up_at = min(give_up_at, lingers_until := lingers_until or now + _LINGER_S)
     return finished

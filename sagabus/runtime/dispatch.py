@@ -42,8 +42,8 @@ class Dispatcher:
         self._burial = burial or Burial()
         server = transport.server
         self._shared = server is not None and server == store.server
-        # A store of somebody else's, around ours or not, says for itself what its commits can do.
-        self._sends = self._shared and getattr(type(store), "sends", False)
+        # A store of somebody else's, around ours or made from it, says for itself what its commits can do.
+        self._sends = self._shared and vars(type(store)).get("sends", False)
         self.noting: Bookkeeping | None = None
         self._unacked: list[Delivery] = []
         self._received: list[Delivery] = []

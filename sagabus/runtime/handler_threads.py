@@ -33,7 +33,7 @@ class HandlerThreads:
         self._threads: set[threading.Thread] = set()
         self._made = 0
         self._lock = threading.Lock()
-        # Those that take jobs; guarded by the lock, so that none goes to rest while a job comes.
+        # Those that take jobs. Where one goes to rest just as a job comes, the next `rouse` wakes it.
         self._awake = 0
 
     @property
