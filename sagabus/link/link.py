@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 _SCAN_COUNT: Final = 1000
+_READ_BYTES: Final = 262_144
+"""Read at once; a batch is about so large."""
 _MAX_HOPS: Final = 4
 """How many redirections are followed at once; nodes that disagree for longer are waited for."""
 
@@ -330,6 +332,7 @@ class Link:
             socket_timeout=self.terms.timeout_s,
             socket_connect_timeout=self.terms.timeout_s,
             retry=Retry(NoBackoff(), 0),
+            socket_read_size=_READ_BYTES,
             health_check_interval=0,
             protocol=2,
         )

@@ -158,9 +158,16 @@ def send(conn: Connection, commands: Sequence[tuple[Any, ...]]) -> None:
     conn.raw.send_packed_command([b"".join(map(hiredis.pack_command, commands))], check_health=False)
 
 
-def read(conn: Connection, timeout_s: float) -> Any:
-    """Return the next reply; an error that the server answered is returned, not raised."""
+def read(conn: Connection, timeout_s: float | None = None) -> Any:
+    """Return the next reply; an error that the server answered is returned, not raised.
+
+    Args:
+        timeout_s: how long it may take, where not as long as every reply on this connection; that takes more calls of
+            the system.
+    """
     try:
+        if timeout_s is None:
+            return conn.raw.read_response(disconnect_on_error=True)
         return conn.raw.read_response(timeout=timeout_s, disconnect_on_error=True)
     except redis.ResponseError as error:
         return error

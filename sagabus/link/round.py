@@ -165,7 +165,7 @@ class Round:
         try:
             for what in flight.awaited:
                 wait_s = self.wait_s if what >= 0 else terms.wait_ms / 1000
-                reply = read(conn, terms.timeout_s + wait_s)
+                reply = read(conn, terms.timeout_s + wait_s if wait_s else None)
                 if what >= 0:
                     self.replies[what] = reply
                 elif what == _MARKER:
