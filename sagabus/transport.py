@@ -255,7 +255,7 @@ def is_joint(transport: Transport) -> bool:
     """Return whether a receiver of several endpoints costs no more than one of one.
 
     A transport says so with an attribute `joint`. The `exchange` of its receivers then takes one argument more:
-    `without`, names of endpoints of which nothing is to be received this time.
+    `shares`, how many messages of each endpoint are received at most; of those that it does not name, none.
     """
     return getattr(transport, "joint", False)
 

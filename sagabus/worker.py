@@ -17,8 +17,8 @@ from sagabus.endpoint import Endpoint
 from sagabus.errors import ConfigurationError, HandlerHungError, SagabusError, WorkAbandonedError
 from sagabus.health.vitals import Health, judge
 from sagabus.observe.log import get_logger
-from sagabus.runtime.in_hand import SagasInHand
 from sagabus.runtime.lane import Lane, LaneAbandonedError
+from sagabus.runtime.shared_work import SharedWork
 from sagabus.runtime.timers import TimerPump
 from sagabus.runtime.watchdog import HandlerCall
 from sagabus.secrecy.keyring import KEYS_VARIABLE, MAKE_ONE
@@ -227,7 +227,7 @@ class Worker:
         shares = [Share([each]) for each in self._endpoints] if inline else self._shares()
         self.lanes = []
         for share in shares:
-            in_hand = SagasInHand()
+            shared = SharedWork()
             self.lanes += [
                 Lane(
                     self._bus,
@@ -240,7 +240,7 @@ class Worker:
                     inline=inline,
                     nth=nth,
                     of=share.lanes,
-                    in_hand=in_hand,
+                    shared=shared,
                 )
                 for nth in range(share.lanes)
             ]

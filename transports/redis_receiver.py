@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
@@ -87,7 +87,7 @@ class StreamsReceiver:
         wait_s: float,
         *,
         force: bool = False,
-        without: Collection[str] = (),
+        shares: Mapping[str, int] | None = None,
     ) -> Exchanged:
         """Send, run *also*, ack and receive; see `Receiver.exchange`.
 
@@ -95,7 +95,7 @@ class StreamsReceiver:
         """
         losses, whole = self._link.losses, False
         try:
-            exchanged, error = self._exchange(parcels, done, also, limit, wait_s, force, without)
+            exchanged, error = self._exchange(parcels, done, also, limit, wait_s, force, shares)
             whole = self._link.losses == losses
         finally:
             if not whole:
@@ -112,11 +112,11 @@ class StreamsReceiver:
         limit: int,
         wait_s: float,
         force: bool,
-        without: Collection[str],
+        shares: Mapping[str, int] | None,
     ) -> tuple[Exchanged, SagabusError | None]:
         """Return what was done, or why the write was not made."""
         started_at = time.monotonic()
-        asking, block_s = self._ask(limit, wait_s, 0, without) if limit and not self._kept else ([], 0.0)
+        asking, block_s = self._ask(limit, wait_s, 0, shares) if limit and not self._kept else ([], 0.0)
         refused, replies, error = self._sender.settle(parcels, done, also, asking, force=force, wait_s=block_s)
         if error is not None:
             # What was read with the write that failed waits for the next call.
@@ -137,7 +137,7 @@ class StreamsReceiver:
             if heard or (left_s == 0.0 and not looked and heard is not None):
                 break
             polls += 1
-            asking, block_s = self._ask(limit, left_s, polls, without)
+            asking, block_s = self._ask(limit, left_s, polls, shares)
             replies = self._link.try_round(asking, wait_s=block_s)
         self._unacked.update(delivery.tag for delivery in heard)
         return Exchanged(refused, heard), None
@@ -169,23 +169,24 @@ class StreamsReceiver:
 
     # -- what to ask for ------------------------------------------------------------------------------------------
 
-    def _ask(self, limit: int, wait_s: float, polls: int, without: Collection[str]) -> tuple[list[Command], float]:
-        """Return what to ask next, and for how many seconds that may block.
-
-        What was left behind is taken over whosever it is: it comes alone.
-        """
+    def _ask(
+        self, limit: int, wait_s: float, polls: int, shares: Mapping[str, int] | None
+    ) -> tuple[list[Command], float]:
+        """Return what to ask next, and for how many seconds that may block."""
         now = time.monotonic()
-        if now >= self._claim_at and self._next_look(without) is None:
+        counts = self._counts(limit, shares)
+        if now >= self._claim_at and self._next_look(counts) is None:
             self._learn_streams(self._topologies.refresh())
             self._tidy(now)
             self._looks = deque(look for look in self._looks if look.which != "idle")
             self._look_for("idle")
             self._claim_at = now + self._claim_s / 3
+            counts = self._counts(limit, shares)
         if now >= self._lost_at:
             self._look_for("lost")
             self._lost_at = math.inf
-        look = self._next_look(without)
-        self._looked_at = [] if look is None else [s for s in look.after if self._queue_of[s] not in without]
+        look = self._next_look(counts)
+        self._looked_at = [] if look is None else [stream for stream in look.after if stream in counts]
         if look is not None:
             self._looks.remove(look)
             self._looks.appendleft(look)
@@ -194,23 +195,30 @@ class StreamsReceiver:
         block_s = min(wait_s, max(min(self._claim_at, self._lost_at) - now, 0.001))
         self._streams.rotate(-1)
         if not self._link.is_cluster:
-            streams = [s for s in self._streams if self._queue_of[s] not in without]
-            return [self._read(streams, self._share(limit, streams), block_s)], block_s
-        count = max(1, limit // len(self._streams))
+            # One that blocks must be the only one: what others have read would wait for it.
+            by_count = {min(counts.values()): list(counts)} if block_s > 0 else _by_count(counts)
+            return [self._read(streams, count, block_s) for count, streams in by_count.items()], block_s
         if len(self._streams) > 1:
             # Slots are read one by one, so only one stream, in turn, can be waited for: the others are polled.
             block_s = min(block_s, _CLUSTER_POLL_S[min(polls, len(_CLUSTER_POLL_S)) - 1]) if polls else 0.0
         *polled, waited = self._streams
-        return [*(self._read([s], count, 0.0) for s in polled), self._read([waited], count, block_s)], block_s
+        reads = [self._read([stream], counts[stream], 0.0) for stream in polled]
+        return [*reads, self._read([waited], counts[waited], block_s)], block_s
 
-    def _next_look(self, without: Collection[str]) -> _Look | None:
-        """Return the first look that is not only for endpoints that are left out: those wait until they are not."""
-        return next((look for look in self._looks if any(self._queue_of[s] not in without for s in look.after)), None)
+    def _counts(self, limit: int, shares: Mapping[str, int] | None) -> dict[str, int]:
+        """Return how many messages are read of each stream, in turn; without those that are left out."""
+        if shares is None:
+            return dict.fromkeys(self._streams, max(1, limit // max(1, len(self._streams))))
+        partitions = Counter([self._queue_of[stream] for stream in self._streams])
+        return {
+            stream: max(1, shares[queue] // partitions[queue])
+            for stream in self._streams
+            if shares.get(queue := self._queue_of[stream], 0) > 0
+        }
 
-    def _share(self, limit: int, streams: Collection[str]) -> int:
-        """Return how many messages of each stream are read: as many of one endpoint as of another, at most."""
-        counts = Counter([self._queue_of[stream] for stream in streams])
-        return max(1, limit // len(counts) // max(counts.values()))
+    def _next_look(self, streams: Collection[str]) -> _Look | None:
+        """Return the first look that is not only for what is left out: those wait until it is not."""
+        return next((look for look in self._looks if any(stream in streams for stream in look.after)), None)
 
     def _claim(self, look: _Look, streams: Sequence[str]) -> Command:
         in_hand: list[bytes] = []
@@ -280,7 +288,7 @@ class StreamsReceiver:
                 self._look_for_lost()
                 return None
         if not self._looked_at:
-            return [delivery for reply in replies for delivery in self._batch(reply)]
+            return self._batch([stream for reply in replies for stream in reply or ()])
         look, found = self._looks[0], replies[0]
         if not found:
             for stream in self._looked_at:
@@ -293,19 +301,26 @@ class StreamsReceiver:
             look.after[stream] = found[1].decode()
         return [Delivery(self._queue_of[stream], found[2], found[3], Tag(stream, found[1]))]
 
-    def _batch(self, reply: Any) -> list[Delivery]:
-        """Return the deliveries of one read, of each stream one in turn.
+    def _batch(self, read: Sequence[Any]) -> list[Delivery]:
+        """Return the deliveries that were read, of each stream one in turn.
 
         What was sent together to several endpoints is handled, and so answered, together.
         """
         by_stream = []
-        for key, entries in reply or ():
+        for key, entries in read:
             stream = key.decode()
             queue = self._queue_of[stream]
             by_stream.append([Delivery(queue, fields[1], 1, Tag(stream, id)) for id, fields in entries])
-        if len(by_stream) == 1:
-            return by_stream[0]
+        if len(by_stream) < 2:
+            return by_stream[0] if by_stream else []
         return [delivery for turn in zip_longest(*by_stream) for delivery in turn if delivery is not None]
+
+
+def _by_count(counts: Mapping[str, int]) -> dict[int, list[str]]:
+    by_count: dict[int, list[str]] = {}
+    for stream, count in counts.items():
+        by_count.setdefault(count, []).append(stream)
+    return by_count
 
 
 def _is_gone(error: redis.ResponseError) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sagabus.envelope import decode
@@ -49,18 +49,18 @@ class Dispatcher:
         self._received: list[Delivery] = []
 
     def exchange(
-        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, without: Collection[str] = ()
+        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, shares: Mapping[str, int] | None = None
     ) -> list[Delivery]:
         """Dispatch *outbound* and return the next deliveries, up to *limit*, waiting up to *wait_s* seconds for them.
 
-        None of them is of the endpoints *without*.
+        Of each endpoint come as many as *shares* says, at most; where the transport is joint.
 
         A queue at its length limit slows this down by up to a second; then the message is sent all the same, for a
         worker that waited for ever could be what the queue waits for.
         """
         if self._shared:
-            return self._exchange_shared(outbound, limit, wait_s, now_ms, without)
-        return self._exchange_split(outbound, limit, wait_s, now_ms, without)
+            return self._exchange_shared(outbound, limit, wait_s, now_ms, shares)
+        return self._exchange_split(outbound, limit, wait_s, now_ms, shares)
 
     def outlet(self) -> Outlet | None:
         """Return how the store may put messages into queues itself; None where they lie on another server."""
@@ -77,7 +77,7 @@ class Dispatcher:
     # -- one server ----------------------------------------------------------------------------------------------
 
     def _exchange_shared(
-        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, without: Collection[str]
+        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, shares: Mapping[str, int] | None
     ) -> list[Delivery]:
         parcels = outbound.parcels
         pressed_at = time.monotonic()
@@ -87,7 +87,7 @@ class Dispatcher:
                 limit, wait_s = 0, 0.0
             also = self._store.note_commands(outbound.bookkeeping())
             result = self._receiver.exchange(
-                parcels, outbound.done, also, limit, wait_s, force=force, **_spared(without)
+                parcels, outbound.done, also, limit, wait_s, force=force, **_shared_out(shares)
             )
             # Kept where a later try raises: they are ours, and would wait for their claim to run out.
             self._received += result.deliveries
@@ -105,7 +105,7 @@ class Dispatcher:
     # -- two servers ---------------------------------------------------------------------------------------------
 
     def _exchange_split(
-        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, without: Collection[str]
+        self, outbound: Outbound, limit: int, wait_s: float, now_ms: int, shares: Mapping[str, int] | None
     ) -> list[Delivery]:
         homeless = self._send(outbound.parcels, now_ms)
         book = outbound.bookkeeping()
@@ -113,8 +113,8 @@ class Dispatcher:
             self._store.note(Bookkeeping(buried=homeless))
         if book.dispatched and not (book.scheduled or book.buried) and limit:
             # Only marks: they can go with the load of the next batch, if there is one.
-            if without:
-                deliveries = self._receiver.exchange([], [], [], limit, 0.0, **_spared(without)).deliveries
+            if shares is not None:
+                deliveries = self._receiver.exchange([], [], [], limit, 0.0, **_shared_out(shares)).deliveries
             else:
                 deliveries = self._receiver.receive(limit, 0.0)
             if deliveries:
@@ -122,7 +122,7 @@ class Dispatcher:
                 return deliveries
         if book:
             self._store.note(book)
-        return self._receiver.exchange([], outbound.done, [], limit, wait_s, **_spared(without)).deliveries
+        return self._receiver.exchange([], outbound.done, [], limit, wait_s, **_shared_out(shares)).deliveries
 
     def _send(self, parcels: list[Parcel], now_ms: int) -> tuple[DeadLetter, ...]:
         if not parcels:
@@ -167,9 +167,9 @@ class Dispatcher:
         return tuple(letters)
 
 
-def _spared(without: Collection[str]) -> dict[str, Any]:
-    """Return the argument that says of which endpoints nothing is received; receivers of one endpoint know no such."""
-    return {"without": without} if without else {}
+def _shared_out(shares: Mapping[str, int] | None) -> dict[str, Any]:
+    """Return the argument that says how much is received for whom; receivers of one endpoint know no such."""
+    return {} if shares is None else {"shares": shares}
 
 
 def _sender_of(parcel: Parcel) -> str:

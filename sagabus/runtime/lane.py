@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -22,7 +22,7 @@ from sagabus.runtime.burial import Burial
 from sagabus.runtime.crew import InlineCrew, ThreadedCrew, collect
 from sagabus.runtime.dispatch import Dispatcher
 from sagabus.runtime.handler_threads import Through
-from sagabus.runtime.in_hand import SagasInHand
+from sagabus.runtime.shared_work import SharedWork
 from sagabus.runtime.intake import ConsumerWork, message_id, sort_batch
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
@@ -41,6 +41,8 @@ IDLE_WAIT_S: Final = 1.0
 _POLL_S: Final = 0.01
 _LINGER_S: Final = 0.002
 _MOST_A_TURN: Final = 512
+_MUCH: Final = 32
+"""From so many messages at once another lane helps."""
 _CLOCK_AGE_S: Final = 60.0
 _TROUBLE_WAIT_S: Final = 2.0
 
@@ -92,7 +94,7 @@ class Lane:
         consumer: the name of the worker.
         nth, of: which one this is of some lanes that share these endpoints, from 0, and of how many; the handlers that
             may run at once are shared out among them.
-        in_hand: the sagas that they are at work on.
+        shared: what they share.
         stop: set when no more is to be received.
         abort: set when work in progress is to be abandoned.
         inline: run consumers in this thread, for tests.
@@ -113,7 +115,7 @@ class Lane:
         inline: bool = False,
         nth: int = 0,
         of: int = 1,
-        in_hand: SagasInHand | None = None,
+        shared: SharedWork | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.name = ", ".join(endpoint.name for endpoint in endpoints)
@@ -123,7 +125,7 @@ class Lane:
         names = [endpoint.name for endpoint in endpoints]
         # Deliveries are held under the name of the worker; those of a second lane under another one that follows.
         self._receiver = transport.receiver(names, consumer=consumer + nth * SECOND, claim_s=bus.claim_s)
-        self._in_hand = in_hand or SagasInHand()
+        self._shared, self._nth = shared or SharedWork(), nth
         self._burial = burial = Burial(consumer)
         self._dispatcher = Dispatcher(
             transport, self._receiver, store, log=self._log, give_up=stop.is_set, burial=burial
@@ -173,6 +175,7 @@ class Lane:
         self._clock_offset_ms = 0.0
         self._clock_set_at = -_CLOCK_AGE_S
         self._outbound = Outbound()
+        self._many, self._much = len(self._stations) > 1, False
 
     @property
     def tally(self) -> Any:
@@ -196,7 +199,7 @@ class Lane:
         deliveries: list[Delivery] = []
         try:
             while deliveries or self._busy or not self._stop.is_set():
-                deliveries = self.turn(deliveries, IDLE_WAIT_S)
+                deliveries = self.turn(deliveries, self._rest() if self._nth and not deliveries else IDLE_WAIT_S)
             self._insist(self._flush)
         finally:
             for station in self._stations.values():
@@ -224,26 +227,38 @@ class Lane:
             for work in batch.consumers:
                 self._start(work)
         if batch.sagas or self._dispatcher.noting:
-            with self._in_hand.holding(batch.sagas):
+            with self._shared.holding(batch.sagas):
                 self._insist(lambda: self._run_sagas(batch.sagas.values()))
         if self._inline:
             for work in batch.consumers:
                 self._start(work)
         self._collect()
         self._look_behind()
-        limit, without = self._limit() if not self._stop.is_set() else (0, ())
-        if self._busy or not limit:
+        shares = self._shares() if not self._stop.is_set() else {}
+        limit = sum(shares.values())
+        if self._busy or not limit or self._much:
             wait_s = 0.0
         received = self._insist(
             lambda: (
-                self._dispatcher.exchange(self._outbound, limit, wait_s, self.now_ms(), without)
+                self._dispatcher.exchange(
+                    self._outbound, limit, wait_s, self.now_ms(), shares if self._many and limit else None
+                )
                 if limit or self._outbound
                 else []
             )
         )
         self._release(self._outbound.done)
         self._outbound = Outbound()
+        self._much = len(received) >= _MUCH
+        if not self._nth and self._much != self._shared.much.is_set():
+            (self._shared.much.set if self._much else self._shared.much.clear)()
         return received
+
+    def _rest(self) -> float:
+        """Wait until there is much to do, for a second at most; return how long to wait for messages then: not at all."""
+        if not self._busy:
+            self._shared.much.wait(IDLE_WAIT_S)
+        return 0.0
 
     def _endpoint_of(self, delivery: Delivery) -> Endpoint:
         return self._stations[delivery.queue].endpoint
@@ -252,18 +267,11 @@ class Lane:
     def _busy(self) -> int:
         return sum([station.crew.busy for station in self._stations.values()])
 
-    def _limit(self) -> tuple[int, Collection[str]]:
-        """Return how many deliveries may be taken, and of which endpoints none."""
-        takes = [station for station in self._stations.values() if station.takes and station.room > 0]
-        if len(takes) == 1:
-            limit = takes[0].room
-        else:
-            # Each gets an equal part.
-            limit = min(_MOST_A_TURN, len(takes) * min((station.room for station in takes), default=0))
-        if len(takes) == len(self._stations):
-            return limit, ()
-        names = {station.endpoint.name for station in takes}
-        return limit, [name for name in self._stations if name not in names]
+    def _shares(self) -> dict[str, int]:
+        """Return how many deliveries may be taken, by endpoint."""
+        rooms = {name: station.room for name, station in self._stations.items() if station.takes}
+        most = _MOST_A_TURN // len(self._stations)
+        return {name: max(1, min(room, most)) if self._many else room for name, room in rooms.items() if room > 0}
 
     def _collect(self) -> None:
         """Take what consumers have come back with; wait for it a little where some are at work."""
@@ -278,7 +286,7 @@ class Lane:
                 crews.append(station.crew)
         if crews:
             # What sagas have asked for is to leave, and messages for others may have come.
-            wait_s = _LINGER_S if self._outbound else _POLL_S if self._limit()[0] else IDLE_WAIT_S
+            wait_s = _LINGER_S if self._outbound else _POLL_S if self._shares() else IDLE_WAIT_S
             finished += collect(crews, self._through, wait_s)
         # Answers to what came together are sent together, whoever was through first: one load and one commit for them.
         finished.sort(key=_place)

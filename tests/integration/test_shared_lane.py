@@ -282,13 +282,16 @@ def test_queues_that_are_left_out_deliver_nothing_until_they_are_asked_again(tra
     for endpoint in ("a", "b", "c"):
         transport.send([command(endpoint, b"%d" % n) for n in range(20)])
     receiver = transport.receiver(["a", "b", "c"], consumer="w", claim_s=60)
-    assert Counter(queues(receiver.exchange((), (), (), 12, 0.0, without=["b"]).deliveries)) == {"a": 6, "c": 6}
-    assert Counter(queues(receiver.exchange((), (), (), 4, 0.0, without=["b", "a"]).deliveries)) == {"c": 4}
+    assert Counter(queues(receiver.exchange((), (), (), 12, 0.0, shares={"a": 6, "c": 6}).deliveries)) == {
+        "a": 6,
+        "c": 6,
+    }
+    assert Counter(queues(receiver.exchange((), (), (), 4, 0.0, shares={"c": 4, "a": 0}).deliveries)) == {"c": 4}
     assert Counter(queues(receiver.receive(15, 0.0))) == {"a": 5, "b": 5, "c": 5}
     empty = transport.receiver(["a", "b"], consumer="v", claim_s=60)
     assert len(take(empty, 24, limit=128)) == 24
     transport.send([command("a", b"more")])
-    assert empty.exchange((), (), (), 4, 0.02, without=["a"]).deliveries == []
+    assert empty.exchange((), (), (), 4, 0.02, shares={"b": 4}).deliveries == []
     assert [delivery.body for delivery in empty.receive(4, 5.0)] == [b"more"]
 
 
@@ -299,7 +302,7 @@ def test_queue_that_is_left_out_delivers_nothing_that_was_left_behind(transport:
     assert len(take(left, 5)) == 5
     left.close()
     receiver = transport.receiver(["a", "b"], consumer="w", claim_s=60)
-    received = [receiver.exchange((), (), (), 10, 0.0, without=["a"]).deliveries for _ in range(5)]
+    received = [receiver.exchange((), (), (), 10, 0.0, shares={"b": 10}).deliveries for _ in range(5)]
     assert [queues(deliveries) for deliveries in received] == [[]] * 5
 
 

@@ -1,4 +1,4 @@
-"""Which sagas a worker has in hand: its lanes take turns, so that no saga forks within one process."""
+"""What lanes of one worker that share endpoints know of each other: the sagas in hand, and whether there is much."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from contextlib import contextmanager
 from sagabus.envelope import SagaKey
 
 
-class SagasInHand:
-    """Sagas that lanes of one worker are at work on. Thread-safe."""
+class SharedWork:
+    """The work that some lanes of one worker share. Thread-safe.
+
+    They take turns at a saga, so that none forks within a process. All but the first lane rest as long as that gets
+    little at a time: who waits for few messages at once gets them one by one.
+
+    Attributes:
+        much: set while the first lane gets much at a time.
+    """
 
     def __init__(self) -> None:
+        self.much = threading.Event()
         self._changed = threading.Condition()
         self._held: set[SagaKey] = set()
 
