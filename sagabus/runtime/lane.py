@@ -22,13 +22,13 @@ from sagabus.runtime.burial import Burial
 from sagabus.runtime.crew import InlineCrew, ThreadedCrew, collect
 from sagabus.runtime.dispatch import Dispatcher
 from sagabus.runtime.handler_threads import Through
-from sagabus.runtime.shared_work import SharedWork
 from sagabus.runtime.intake import ConsumerWork, message_id, sort_batch
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.pulse import Pulse
 from sagabus.runtime.recovery import Recovery
 from sagabus.runtime.saga_runner import HandledSaga, SagaRunner
+from sagabus.runtime.shared_work import SharedWork
 from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.runtime.watchdog import HandlerCall, Watch, overdue
@@ -255,7 +255,7 @@ class Lane:
         return received
 
     def _rest(self) -> float:
-        """Wait until there is much to do, for a second at most; return how long to wait for messages then: not at all."""
+        """Wait until there is much to do, for a second at most; return how long to wait for messages then: no time."""
         if not self._busy:
             self._shared.much.wait(IDLE_WAIT_S)
         return 0.0

@@ -144,7 +144,7 @@ local function commit(k, at)
   end
 
   local has = {}
-  for flag in ARGV[at]:gmatch('.') do has[flag] = true end
+  for j = 1, #ARGV[at] do has[ARGV[at]:sub(j, j)] = true end
   local life = tonumber(ARGV[at + 1])
   local context = vector(unpack_one(ARGV[at + 2]))
   local parents = unpack_one(ARGV[at + 3])
@@ -169,9 +169,9 @@ local function commit(k, at)
   local decided = false
   if not has.L then
     -- 5: a merge is valid while every version it merged is live
-    local is_live = {}
-    for _, version in ipairs(live) do is_live[dot_name(version[1], version[2])] = true end
     if #parents > 2 then
+      local is_live = {}
+      for _, version in ipairs(live) do is_live[dot_name(version[1], version[2])] = true end
       for i = 1, #parents, 2 do
         if not is_live[dot_name(parents[i], parents[i + 1])] then return again('merged', #live, seen) end
       end
@@ -288,7 +288,7 @@ local function commit(k, at)
   end
   in_parts('HSET', R, set)
 
-  local old = redis.call('ZRANGEBYSCORE', I, '-inf', now - limits[3])
+  local old = meta and redis.call('ZRANGEBYSCORE', I, '-inf', now - limits[3]) or {}
   for _, id in ipairs(old) do
     if redis.call('HEXISTS', O, id) == 0 then redis.call('ZREM', I, id) end
   end
