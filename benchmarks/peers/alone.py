@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks.peers import course
+from benchmarks.peers import cluster, course
 from benchmarks.peers.course import Pace
 from benchmarks.peers.load import Mark
 from benchmarks.peers.ours import APP, Ours
@@ -60,6 +60,8 @@ def figures(make_server: Callable[[], Any], pace: Pace, many: int, tell: Tell) -
     found: dict[str, Any] = {}
     found["by_processes"] = [_with_processes(make_server, pace, number, tell) for number in PROCESSES]
     found["by_stored"] = _by_stored(make_server, pace, many, tell)
+    tell("a cluster of three nodes")
+    found["on_a_cluster"] = cluster.figures(pace, MESSAGES_A_CHECK)
     tell("hot sagas, wide ones too")
     found["by_width"] = _by_width(make_server)
     tell("starts, and nothing to do")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sagabus.envelope import decode
+from sagabus.errors import CodecError
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.outbound import Outbound
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Store
@@ -158,7 +159,7 @@ class Dispatcher:
                 letter = self._burial.of_homeless(parcel.to, parcel.body, parcel.id, now_ms)
                 self._log.error(
                     "dead-lettered",
-                    endpoint=_sender_of(parcel),
+                    **_sender_of(parcel),
                     reason=letter.reason,
                     error=letter.error,
                     message_id=letter.id,
@@ -172,6 +173,9 @@ def _shared_out(shares: Mapping[str, int] | None) -> dict[str, Any]:
     return {} if shares is None else {"shares": shares}
 
 
-def _sender_of(parcel: Parcel) -> str:
-    """Return the endpoint that has sent *parcel*, which was made here."""
-    return decode(parcel.body, sys.maxsize).source.removeprefix("/")
+def _sender_of(parcel: Parcel) -> dict[str, str]:
+    """Return which endpoint has sent *parcel*, for a log line; nothing where it cannot be read."""
+    try:
+        return {"endpoint": decode(parcel.body, sys.maxsize).source.removeprefix("/")}
+    except CodecError:
+        return {}

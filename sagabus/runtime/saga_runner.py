@@ -273,7 +273,7 @@ class _Batch:
                 self._outbound.mark(commit.key, id_)
             self._through(work, id_, None)
 
-    def _release(self, snapshot: Snapshot, half: Half, timers: Collection[str], sent: Collection[str]) -> None:
+    def _release(self, snapshot: Snapshot, half: Half, timers: Collection[str], sent: Collection[str] = ()) -> None:
         for id_, messages in half.outgoing.items():
             if id_ not in sent:
                 self._outbound.add(_wanted(messages, timers))

@@ -349,15 +349,15 @@ def turns(lane: Lane, count: int = 4) -> None:
     lane.turn(deliveries, 0.0)
 
 
-def test_batch_of_a_lane_takes_an_equal_part_of_each_endpoint(bus: Bus) -> None:
-    """As much as the one with the smallest batch may have."""
+def test_batch_of_a_lane_takes_of_each_endpoint_what_that_has_room_for(bus: Bus) -> None:
+    """Its batch, or twice as many as its consumers have places for."""
     bus.endpoint("small", batch=5).consumer(Quick)(lambda m: None)
     bus.endpoint("large", batch=64).consumer(Slow)(lambda m: None)
     lane = lane_of(bus, "small", "large")
     assert lane.turn([], 0.0) == []
     bus.send_many([Quick(n) for n in range(50)], to="small")
     bus.send_many([Slow(n) for n in range(50)], to="large")
-    assert Counter(queues(lane.turn([], 0.0))) == {"small": 5, "large": 5}
+    assert Counter(queues(lane.turn([], 0.0))) == {"small": 5, "large": 32}
 
 
 def test_batch_of_a_lane_is_no_larger_for_an_endpoint_with_partitions(bus: Bus) -> None:

@@ -38,7 +38,11 @@ LUA_FAULTS = {
     "batch-half-consumed-taken": ("batches", "if hits == count then return", "if hits > 0 then return"),
     "timers-of-a-decision-lost": ("timers", "for half = 2, decided and 4 or 2, 2 do", "for half = 2, 2, 2 do"),
     "fired-timer-kept": ("timers", "== timers[1][i + 1] then redis.call('HDEL'", "== 0 then redis.call('HDEL'"),
-    "outbox-without-decisions": ("late", "if decided then text = text .. ARGV[at + 12] end", ""),
+    "outbox-without-decisions": (
+        "late",
+        "if decided then text = text .. ARGV[at + 12] .. messages(from, true) end",
+        "",
+    ),
     "starter-forgotten": ("late", "set[#set + 1] = 's'", "set[#set + 1] = 'x'"),
     "second-life-without-its-number": ("restarted", "pack({1, life,", "pack({1, 1,"),
     "ancestor-lost": ("ancestor", "if has.P then", "if false then"),
