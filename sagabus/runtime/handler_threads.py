@@ -7,10 +7,13 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
+from typing import Final
 
 from sagabus.runtime.job import Job
 from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Trouble
+
+_WAITED_S: Final = 0.02
 
 Through = SimpleQueue[tuple[Job, Finished]]
 """Jobs that are through, for the lane."""
@@ -20,7 +23,8 @@ class HandlerThreads:
     """Runs `def` handlers in at most *places* threads. All methods are called by the lane's thread.
 
     Few threads are quicker than many where handlers are quick, for the interpreter runs one of them at a time: one
-    thread is woken for all that is to do, and another one only where work is left over a moment later (`rouse`).
+    thread is woken for all that is to do, and others where work is left over a moment later: by the lane (`rouse`), and
+    by threads that find something which has waited, for the lane may be waiting too, for a server.
 
     Args:
         through: takes what is through.
@@ -43,6 +47,7 @@ class HandlerThreads:
 
     def start(self, job: Job) -> None:
         """Have *job* run as soon as there is a place."""
+        job.queued_at = time.monotonic()
         self._jobs.append(job)
         if not self._awake:
             self.rouse(more=False)
@@ -57,40 +62,42 @@ class HandlerThreads:
             if not self._jobs or self._awake >= (self._places if more else 1):
                 return
             self._awake += 1
-            makes_one = self._awake > len(self._threads)
-        if makes_one:
-            thread = threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True)
-            self._made += 1
-            self._threads.add(thread)
-            thread.start()
+            if self._awake > len(self._threads):
+                thread = threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True)
+                self._made += 1
+                self._threads.add(thread)
+                thread.start()
         self._tokens.put(True)
 
     def leave_behind(self, job: Job) -> None:
         """Give the place of *job* to another thread; its own, which nobody waits for now, ends when the job does."""
         assert job.thread is not None
-        self._threads.discard(job.thread)
         with self._lock:
+            self._threads.discard(job.thread)
             self._awake -= 1
         self.rouse(more=True)
 
     def close(self) -> None:
         """Have the threads end when they have done what they are at; what waits for a place is not begun any more."""
         self._jobs.clear()
-        for _ in self._threads:
-            self._tokens.put(False)
+        with self._lock:
+            for _ in self._threads:
+                self._tokens.put(False)
 
     def _work(self) -> None:
         me = threading.current_thread()
         while self._tokens.get():
             while (job := self._next()) is not None:
                 job.thread = me
-                job.began_at = time.monotonic()
+                job.began_at = began_at = time.monotonic()
+                if began_at - job.queued_at > _WAITED_S:
+                    self.rouse(more=True)
                 try:
                     finished = contextvars.copy_context().run(self._surroundings.call, job.work)
                 except BaseException as error:
                     # sys.exit() in a handler: the thread would end, and its message be held for ever.
                     finished = Finished(job.work.ticket, (), Trouble.of(error))
-                job.took_s = time.monotonic() - job.began_at
+                job.took_s = time.monotonic() - began_at
                 job.ended = True
                 if not job.end.take():
                     return

@@ -23,6 +23,7 @@ class Job:
 
     Attributes:
         work: the message, and who handles it.
+        queued_at: when it was started, on the monotonic clock; of a `def` handler.
         began_at: since when its time runs, on the monotonic clock; None while it waits for a place.
         crew: who took it.
         took_s: how long its handler ran; None while it does.
@@ -36,6 +37,7 @@ class Job:
 
     work: ConsumerWork
     crew: ThreadedCrew
+    queued_at: float = 0.0
     began_at: float | None = None
     took_s: float | None = None
     given_up_at: float | None = None

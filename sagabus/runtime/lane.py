@@ -198,6 +198,9 @@ class Lane:
         """
         deliveries: list[Delivery] = []
         try:
+            if self._nth:
+                # What was left under its name in an earlier life is taken back at once.
+                deliveries = self.turn(deliveries, 0.0)
             while deliveries or self._busy or not self._stop.is_set():
                 deliveries = self.turn(deliveries, self._rest() if self._nth and not deliveries else IDLE_WAIT_S)
             self._insist(self._flush)
