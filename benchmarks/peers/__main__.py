@@ -6,8 +6,9 @@ import datetime
 import json
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -83,18 +84,32 @@ def main(
             page.require()
         chosen = ready(names or (PEERS if every else USUAL), names)
         place, figures = measure(chosen, pace)
-        more = by_itself.figures(server, pace, stored, progress) if alone else None
+        report = partial(_report, chosen, place, figures, write)
+        text, whole = report(None)
+        if alone:
+            text, whole = report(by_itself.figures(server, pace, stored, progress))
     except SagabusError as error:
         raise click.ClickException(str(error)) from error
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    text = table.rendered(figures, {name: peer.keeps for name, peer in chosen.items()}, place, today, more)
-    whole = {"date": today, **place, "peers": figures, "ratios": table.ratios(figures), "alone": more}
-    if write is not None:
-        page.write(write, text, whole)
     if as_json:
         click.echo(json.dumps(whole))
     else:
         sys.stdout.write(text)
+
+
+def _report(
+    peers: Mapping[str, Peer],
+    place: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    write: Path | None,
+    alone: Mapping[str, Any] | None,
+) -> tuple[str, dict[str, Any]]:
+    """Return what was measured, as text and as data, and put it where it is to be written."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    text = table.rendered(figures, {name: peer.keeps for name, peer in peers.items()}, place, today, alone)
+    whole = {"date": today, **place, "peers": figures, "ratios": table.ratios(figures), "alone": alone}
+    if write is not None:
+        page.write(write, text, whole)
+    return text, whole
 
 
 def ready(wanted: Iterable[str], named: Collection[str]) -> dict[str, Peer]:

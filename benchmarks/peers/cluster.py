@@ -24,6 +24,7 @@ from sagabus.store.server_binary import find_server_binary
 NODES: Final = 3
 _SLOTS: Final = 16384
 _FORMS_S: Final = 60.0
+_HIGHEST: Final = 55_000
 _OPTIONS: Final = {
     "save": "",
     "appendonly": "yes",
@@ -78,7 +79,7 @@ def figures(pace: Pace, messages_a_check: int) -> dict[str, float]:
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
     """Run the nodes, until the block is left."""
-    ports = free_ports(NODES)
+    ports = _ports()
     nodes: list[subprocess.Popen[bytes]] = []
     clients = [redis.Redis(port=port, protocol=2, socket_timeout=5) for port in ports]
     try:
@@ -102,6 +103,15 @@ def running(folder: Path) -> Iterator[Cluster]:
         for node in nodes:
             node.kill()
             node.wait()
+
+
+def _ports() -> list[int]:
+    """Return free ports that leave room for those on which nodes talk: 10,000 above."""
+    while True:
+        ports = free_ports(4 * NODES)
+        low = [port for port in ports if port < _HIGHEST]
+        if len(low) >= NODES:
+            return low[:NODES]
 
 
 def _start(options: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

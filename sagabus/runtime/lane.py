@@ -230,7 +230,7 @@ class Lane:
             for work in batch.consumers:
                 self._start(work)
         if batch.sagas or self._dispatcher.noting:
-            with self._shared.holding(batch.sagas):
+            with self._shared.holding(batch.sagas, self._waits_for_lane):
                 self._insist(lambda: self._run_sagas(batch.sagas.values()))
         if self._inline:
             for work in batch.consumers:
@@ -262,6 +262,11 @@ class Lane:
         if not self._busy:
             self._shared.much.wait(IDLE_WAIT_S)
         return 0.0
+
+    def _waits_for_lane(self) -> None:
+        self.pulse.beat()
+        if self._abort.is_set():
+            raise LaneAbandonedError("another lane waits for a server with the same sagas in hand")
 
     def _endpoint_of(self, delivery: Delivery) -> Endpoint:
         return self._stations[delivery.queue].endpoint

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from sagabus.envelope import SagaKey
+
+_BEAT_S: Final = 1.0
 
 
 class SharedWork:
@@ -25,13 +28,17 @@ class SharedWork:
         self._held: set[SagaKey] = set()
 
     @contextmanager
-    def holding(self, keys: Collection[SagaKey]) -> Iterator[None]:
+    def holding(self, keys: Collection[SagaKey], waits: Callable[[], None]) -> Iterator[None]:
         """Keep other lanes from *keys*, once none of them has one of these in hand.
 
         A lane takes all of a batch at once and holds nothing meanwhile, so no two can wait for each other.
+
+        Args:
+            waits: called once a second until then, for the other lane may be waiting for a server; may raise.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._held.isdisjoint(keys))
+            while not self._changed.wait_for(lambda: self._held.isdisjoint(keys), _BEAT_S):
+                waits()
             self._held.update(keys)
         try:
             yield
