@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import cmp_to_key
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -50,7 +50,7 @@ class _ByKey(Bound):
         for value in values:
             for key, item in value.items():
                 said.setdefault(key, []).append(item)
-        return {key: _under(key, self.values.fold, items) for key, items in said.items()}
+        return {key: items[0] if _agree(items) else _under(key, self.values.fold, items) for key, items in said.items()}
 
     def replay(self, onto: Any, changed: Any, ancestor: Any) -> Any:
         before = {} if ancestor is None else ancestor
@@ -68,6 +68,20 @@ class _ByKey(Bound):
         if len(set(sides.values())) < 2:
             return next(iter(sides.values()), 0)
         return sides[min(sides, key=cmp_to_key(lambda one, other: compared(one, other, a, b)))]
+
+
+# Whose equal values are the same bytes, unlike 0.0 and -0.0.
+_PLAIN: Final = frozenset({str, int, bool, bytes})
+
+
+def _agree(items: Sequence[Any]) -> bool:
+    """Return whether all siblings say the same, so that any rule, being idempotent, would say it too.
+
+    That is what most keys of a large mapping come to: they were there before the siblings parted.
+    """
+    first = items[0]
+    kind = type(first)
+    return len(items) > 1 and kind in _PLAIN and all(type(item) is kind and item == first for item in items[1:])
 
 
 def _require_mappings(values: Sequence[Any]) -> None:

@@ -145,6 +145,7 @@ class StateCodec(Generic[T]):
         self._decoder = msgspec.msgpack.Decoder(tuple[int, cls], dec_hook=as_it_is)  # type: ignore[valid-type]
         self._upcast: Upcast | None = getattr(cls, "upcast", None)
         self._prefix = msgspec.msgpack.encode(version)
+        self._names = tuple(a.name for a in attrs.fields(cls)) if attrs.has(cls) else ()
         self._root = root or f"state {cls.__qualname__}"
         self._keys = keys
         self.secrets = secret_fields(cls, self._root)
@@ -156,6 +157,10 @@ class StateCodec(Generic[T]):
             MissingKeyError: there is no key to encrypt with.
             HandlerMisuseError: what is to be encrypted was given as it is.
         """
+        for name in self._names:
+            value = getattr(state, name, None)
+            if type(value) is dict and len(value) > _MANY:
+                _put_in_order(value)
         if self.secrets is None:
             return _state_encoder.encode((self._version, state))
         plain = self.secrets.sealed(state, self._keys(), STATE_NATIVES)
@@ -184,6 +189,23 @@ class StateCodec(Generic[T]):
             raise
         except Exception as error:  # validators and upcasts are the user's, and may raise anything
             raise CodecError(f"state {self.state_type.__qualname__}: {_with_path(error)}") from error
+
+
+_MANY: Final = 256
+
+
+def _put_in_order(mapping: dict[Any, Any]) -> None:
+    """Sort a large mapping as it is going to be written: its writer takes ten times as long where only the last few are
+    out of order, as they are where a saga has added them to what was stored.
+    """
+    try:
+        names = sorted(mapping)
+    except TypeError:
+        # No such names can be written: the writer says so.
+        return
+    if names != list(mapping):
+        for name in names:
+            mapping[name] = mapping.pop(name)
 
 
 def plain_state(data: bytes) -> Any:

@@ -318,3 +318,20 @@ def test_posted_merge_is_for_one_life_of_one_saga() -> None:
     assert (envelope.saga, envelope.sagalife, envelope.causationid) == ("CreditCheck/4/2", 2, "m")
     assert (posted.to, posted.id, posted.partition_key) == ("credit", envelope.id, "4/2")
     assert posted.id == derive_id("merge", "CreditCheck/4/2", 2, "m")
+
+
+def test_large_mapping_is_written_in_order_whatever_was_added_last() -> None:
+    """Equal states give equal bytes, however many entries there are and in whatever order they came."""
+
+    @define
+    class Large:
+        entries: dict[str, int] = field(factory=dict)
+
+    codec = StateCodec(Large, 1)
+    stored = codec.decode(codec.encode(Large({f"n{number:04}": number for number in range(1000)})))
+    for number in (5, 1500, 700):
+        stored.entries[f"n{number:04}x"] = number
+    other = Large(dict(reversed(stored.entries.items())))
+    assert codec.encode(stored) == codec.encode(other)
+    assert codec.decode(codec.encode(stored)) == stored
+    assert list(codec.decode(codec.encode(other)).entries) == sorted(stored.entries)
