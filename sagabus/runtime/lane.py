@@ -358,10 +358,8 @@ class Lane:
         return given_up
 
     def _conclude(self, ticket: Ticket) -> None:
-        if not ticket.troubles:
-            self._outbound.done.append(ticket.delivery)
-            return
-        self._stations[ticket.delivery.queue].recovery.conclude(ticket, self._outbound, self.now_ms())
+        recovery = self._stations[ticket.delivery.queue].recovery
+        recovery.conclude(ticket, self._outbound, self.now_ms() if ticket.troubles else 0)
 
     def _flush(self) -> None:
         if self._dispatcher.noting:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from attrs import define, field
 
+from sagabus.commit import Commit, Outcome, Result
+from sagabus.outgoing import OutgoingKind
 from sagabus.runtime.dispatch import Dispatcher
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.recovery import Recovery
+from sagabus.runtime.saga_runner import SagaRunner
 from sagabus.runtime.ticket import Ticket
 from sagabus.runtime.timers import TimerPump
 from sagabus.store.protocol import Scheduled
@@ -96,7 +99,7 @@ class Books:
 @contextmanager
 def kept(books: Books) -> Iterator[Books]:
     """Have everything that lanes of this process conclude and send noted in *books*."""
-    conclude, exchange, send = Recovery.conclude, Dispatcher.exchange, TimerPump._send
+    conclude, exchange, send, commit = Recovery.conclude, Dispatcher.exchange, TimerPump._send, SagaRunner.commit
 
     def concluding(self: Recovery, ticket: Ticket, outbound: Outbound, now_ms: int) -> None:
         buried, scheduled, parcels = len(outbound.buried), len(outbound.scheduled), len(outbound.parcels)
@@ -111,17 +114,30 @@ def kept(books: Books) -> Iterator[Books]:
         else:
             books.concluded["through"] += 1
 
-    def exchanging(self: Dispatcher, outbound: Outbound, limit: int, wait_s: float, now_ms: int) -> list[Delivery]:
+    def exchanging(self: Dispatcher, outbound: Outbound, *args: Any) -> list[Delivery]:
         books.sent["commands"] += sum(parcel.kind is ParcelKind.COMMAND for parcel in outbound.parcels)
         books.sent["events"] += sum(parcel.kind is ParcelKind.EVENT for parcel in outbound.parcels)
-        return exchange(self, outbound, limit, wait_s, now_ms)
+        return exchange(self, outbound, *args)
+
+    def committing(self: SagaRunner, commits: Sequence[Commit]) -> list[Result]:
+        results = commit(self, commits)
+        for made, result in zip(commits, results, strict=True):
+            # What went straight into its queue.
+            decided = result.outcome is Outcome.STORED and made.decision is not None
+            for half in (made.facts, made.decision) if decided else (made.facts,):
+                assert half is not None
+                for id_ in result.sent:
+                    for message in half.outgoing.get(id_, ()):
+                        books.sent["events" if message.kind is OutgoingKind.EVENT else "commands"] += 1
+        return results
 
     def sending(self: TimerPump, due: list[Scheduled]) -> tuple[list[Scheduled], list[Scheduled]]:
         through, homeless = send(self, due)
         books.pumped += len(through) - len(homeless)
         return through, homeless
 
-    Recovery.conclude, Dispatcher.exchange, TimerPump._send = concluding, exchanging, sending  # type: ignore[method-assign]
+    Recovery.conclude, Dispatcher.exchange, TimerPump._send = concluding, exchanging, sending  # type: ignore[method-assign,assignment]
+    SagaRunner.commit = committing  # type: ignore[method-assign]
     structlog.configure(
         processors=[books.note],
         wrapper_class=structlog.make_filtering_bound_logger(0),
@@ -131,4 +147,5 @@ def kept(books: Books) -> Iterator[Books]:
         yield books
     finally:
         Recovery.conclude, Dispatcher.exchange, TimerPump._send = conclude, exchange, send  # type: ignore[method-assign]
+        SagaRunner.commit = commit  # type: ignore[method-assign]
         structlog.reset_defaults()
