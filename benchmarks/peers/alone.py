@@ -5,12 +5,10 @@ Linux only, as `load` is.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from benchmarks.peers import cluster, course
 from benchmarks.peers.course import Pace
 from benchmarks.peers.load import Mark
 from benchmarks.peers.ours import APP, Ours
+from benchmarks.peers.peer import processes
 from benchmarks.peers.task import UndoneError
 from examples.credit_check.messages import CheckCredit
 from examples.credit_check.saga import CreditCheck
@@ -32,6 +31,7 @@ FEW, MANY = 1_000, 1_000_000
 """How many live sagas are stored."""
 PROCESSES: Final = (1, 2, 4)
 STARTS: Final = 5
+_WORKER: Final = (sys.executable, "-m", "sagabus", "worker", APP, "--log-level", "ERROR")
 _COPIED: Final = 2_000
 _IDLE_S: Final = 10.0
 _SETTLES_S: Final = 3.0
@@ -161,14 +161,14 @@ def _starts_and_rest(make_server: Callable[[], Any]) -> dict[str, Any]:
         bus.transport.declare("credit", subscriptions=())
         bus.transport.declare("equifax", subscriptions=())
         requests = "alone:q:{equifax:0}"
+        environment = {"SAGABUS_STORE": url, "SAGABUS_TRANSPORT": url, "PEERS_NAMESPACE": "alone"}
         took_s: list[float] = []
         idle = 0.0
         for number in range(STARTS + 1):
             bus.send(CheckCredit(customer=f"c{number}"), to="credit")
             before = _added(client, requests)
             began_at = time.perf_counter()
-            worker = _worker(url, folder)
-            try:
+            with processes([_WORKER], folder, environment) as pids:
                 while _added(client, requests) == before:
                     if time.perf_counter() - began_at > _GIVE_UP_S:
                         raise UndoneError("a worker that was started handled nothing")
@@ -176,29 +176,15 @@ def _starts_and_rest(make_server: Callable[[], Any]) -> dict[str, Any]:
                 took_s.append(time.perf_counter() - began_at)
                 if number == STARTS:
                     time.sleep(_SETTLES_S)
-                    mark = Mark.now([worker.pid], client)
+                    mark = Mark.now(pids, client)
                     time.sleep(_IDLE_S)
-                    idle = mark.until(Mark.now([worker.pid], client)).workers
-            finally:
-                worker.terminate()
-                worker.wait()
+                    idle = mark.until(Mark.now(pids, client)).workers
     # The first one writes the compiled files of what was never run before.
     return {"start_s": median(took_s[1:]), "idle_cores": idle}
 
 
 def _added(client: Any, stream: str) -> int:
     return int(client.xinfo_stream(stream)["entries-added"])
-
-
-def _worker(url: str, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {"SAGABUS_STORE": url, "SAGABUS_TRANSPORT": url, "PEERS_NAMESPACE": "alone"}
-    with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sagabus", "worker", APP, "--log-level", "ERROR"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
-            stdout=log,
-            stderr=log,
-        )
 
 
 def _import_ms() -> float:

@@ -17,7 +17,8 @@ from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Trouble
 from sagabus.runtime.watchdog import HandlerCall, overdue
 
-_LINGER_S: Final = 0.002
+LINGER_S: Final = 0.002
+"""For so long after the first handler is through others of its batch are waited for."""
 _ROUSE_S: Final = 0.001
 _AHEAD_S: Final = 0.02
 """So much work of quick handlers is taken in advance."""
@@ -279,5 +280,5 @@ def collect(crews: Sequence[ThreadedCrew], through: Through, wait_s: float) -> l
         now = time.monotonic()
         rouse_at = now + _ROUSE_S
         # Others of the same batch are about to be through too; one dispatch for all of them costs no more.
-        give_up_at = min(give_up_at, lingers_until := lingers_until or now + _LINGER_S)
+        give_up_at = min(give_up_at, lingers_until := lingers_until or now + LINGER_S)
     return finished

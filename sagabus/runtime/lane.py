@@ -19,7 +19,7 @@ from sagabus.health.vitals import LaneVitals
 from sagabus.messages import MERGE
 from sagabus.observe.log import says_all
 from sagabus.runtime.burial import Burial
-from sagabus.runtime.crew import InlineCrew, ThreadedCrew, collect
+from sagabus.runtime.crew import LINGER_S, InlineCrew, ThreadedCrew, collect
 from sagabus.runtime.dispatch import Dispatcher
 from sagabus.runtime.handler_threads import Through
 from sagabus.runtime.intake import ConsumerWork, message_id, sort_batch
@@ -39,7 +39,6 @@ R = TypeVar("R")
 
 IDLE_WAIT_S: Final = 1.0
 _POLL_S: Final = 0.01
-_LINGER_S: Final = 0.002
 _MOST_A_TURN: Final = 512
 _MUCH: Final = 32
 """From so many messages at once another lane helps."""
@@ -74,7 +73,7 @@ class Station:
     @property
     def takes(self) -> bool:
         """Return whether it takes deliveries now: handlers that are slow get theirs in few large parts."""
-        return self.room >= min(self.endpoint.options.batch, self.crew.places) if self.crew.busy else True
+        return not self.crew.busy or self.room >= min(self.endpoint.options.batch, self.crew.places)
 
 
 class Lane:
@@ -253,8 +252,8 @@ class Lane:
         self._release(self._outbound.done)
         self._outbound = Outbound()
         self._much = len(received) >= _MUCH
-        if not self._nth and self._much != self._shared.much.is_set():
-            (self._shared.much.set if self._much else self._shared.much.clear)()
+        if not self._nth:
+            self._shared.say(self._much)
         return received
 
     def _rest(self) -> float:
@@ -294,7 +293,7 @@ class Lane:
                 crews.append(station.crew)
         if crews:
             # What sagas have asked for is to leave, and messages for others may have come.
-            wait_s = _LINGER_S if self._outbound else _POLL_S if self._shares() else IDLE_WAIT_S
+            wait_s = LINGER_S if self._outbound else _POLL_S if self._shares() else IDLE_WAIT_S
             finished += collect(crews, self._through, wait_s)
         # Answers to what came together are sent together, whoever was through first: one load and one commit for them.
         finished.sort(key=_place)

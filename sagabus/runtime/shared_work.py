@@ -27,6 +27,13 @@ class SharedWork:
         self._changed = threading.Condition()
         self._held: set[SagaKey] = set()
 
+    def say(self, much: bool) -> None:
+        """Note whether the first lane gets much at a time."""
+        if much:
+            self.much.set()
+        else:
+            self.much.clear()
+
     @contextmanager
     def holding(self, keys: Collection[SagaKey], waits: Callable[[], None]) -> Iterator[None]:
         """Keep other lanes from *keys*, once none of them has one of these in hand.

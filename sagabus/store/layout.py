@@ -157,11 +157,6 @@ def unflat(items: Sequence[str | int]) -> dict[str, int]:
     return {str(items[i]): int(items[i + 1]) for i in range(0, len(items), 2)}
 
 
-# Members of an enum are looked up anew at each access.
-_COMPLETED: Final = Lifecycle.COMPLETED
-_LIVE: Final = Lifecycle.LIVE
-
-
 def load_keys(prefix: str) -> tuple[str, str, str]:
     """Return the keys that load.lua takes for one saga."""
     return f"{prefix}r", f"{prefix}i", f"{prefix}o"
@@ -189,18 +184,13 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
             for actor, counter, context in meta.live
         }
         clock = unflat(meta.clock)
-        # Beside what stands for the versions there are the meta, who started it, and timers.
-        timers = (
-            {name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"}
-            if len(record) > 2 + len(versions)
-            else {}
-        )
+        timers = {name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"}
     except (KeyError, IndexError, ValueError, msgspec.MsgspecError) as error:
         raise CodecError(f"{type(error).__name__}: {error}") from error
     return Snapshot(
         key=want.key,
         now_ms=now_ms,
-        lifecycle=_COMPLETED if meta.completed else _LIVE,
+        lifecycle=Lifecycle.COMPLETED if meta.completed else Lifecycle.LIVE,
         life=meta.life,
         clock=clock,
         versions=tuple(versions[dot] for dot in sort_dots(versions)) if len(versions) > 1 else tuple(versions.values()),

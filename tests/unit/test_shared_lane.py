@@ -169,7 +169,7 @@ def all_of(crews: list[ThreadedCrew], through: Through, count: int) -> list[Fini
 def test_quick_handlers_of_a_large_batch_run_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wakes another thread as long as the one that is awake brings something; however many places there are."""
     monkeypatch.setattr("sagabus.runtime.crew._ROUSE_S", PATIENCE_S / 2)
-    monkeypatch.setattr("sagabus.runtime.crew._LINGER_S", PATIENCE_S / 2)
+    monkeypatch.setattr("sagabus.runtime.crew.LINGER_S", PATIENCE_S / 2)
     threads: Counter[int] = Counter()
     crew = ThreadedCrew(SURROUNDINGS, 16, "quick")
     for _ in range(3):
