@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-@click.command("doctor", short_help="Check servers, queues, sagas; say how to mend what is wrong.")
+@click.command("doctor", short_help="Check all of it; say how to mend what is wrong.")
 @click.argument("app")
 @click.option(
     "--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many sagas are looked at, at most."

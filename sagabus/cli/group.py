@@ -12,28 +12,24 @@ from sagabus.errors import SagabusError
 from sagabus.printable import printable
 from sagabus.redaction import scrub
 
-COMMANDS: Final = (
-    "worker",
-    "send",
-    "list",
-    "dead",
-    "timers",
-    "inspect",
-    "tail",
-    "record",
-    "replay",
-    "simulate",
-    "health",
-    "doctor",
+SECTIONS: Final = (
+    ("run", ("worker", "send", "health", "doctor")),
+    ("look", ("list", "inspect", "tail")),
+    ("act", ("dead", "timers")),
+    ("prove", ("simulate", "record", "replay")),
 )
-"""In the order in which a newcomer meets them; each is a module here, mostly of that name."""
+"""What one does with them -> commands, in the order in which a newcomer meets them."""
+COMMANDS: Final = tuple(name for _, names in SECTIONS for name in names)
+"""Each is a module here, mostly of that name."""
 _MODULES: Final = {"list": "listing"}
 
 _HELP: Final = """Run and watch sagas whose state may fork. APP is package.module:bus.
 
 \b
   sagabus worker examples.credit_check.app:bus --processes 2
-Exit codes: 0 ok, 1 failure, 2 usage or definition, 3 not found, 4 unreachable, 5 a handler hangs.
+\b
+Exit codes: 0 ok, 1 failure, 2 usage or definition, 3 not found,
+4 store or broker unreachable, 5 a handler hangs.
 """
 
 
@@ -49,6 +45,18 @@ class _Group(click.Group):
         module = importlib.import_module(f"sagabus.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what one does with them: the heading stands beside its first command."""
+        width = max(map(len, COMMANDS)) + 2
+        rows = []
+        for heading, names in SECTIONS:
+            for name in names:
+                command = self.get_command(ctx, name)
+                assert command is not None
+                rows.append((heading if name == names[0] else "", name.ljust(width) + command.get_short_help_str(100)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -45,7 +45,7 @@ def command(
     they are sent 500 at a time, and a bad line ends it: the lines before it are sent, those behind it are not.
 
     \b
-      sagabus send examples.credit_check.app:bus credit.check '{"customer": "42"}' --to credit
+      sagabus send shop.app:bus shop.order '{"order": "17"}' --to orders
       sagabus send shop.app:bus shop.order - --to orders < orders.jsonl
     """
     if publish and (to or after is not None):

@@ -56,7 +56,7 @@ def command(
 
     \b
       sagabus worker examples.credit_check.app:bus --processes 4
-      sagabus worker shop.app:bus --endpoints billing,mail --health-http 0.0.0.0:8080
+      sagabus worker shop.app:bus --endpoints mail --health-http 0.0.0.0:8080
     """
     from sagabus.health.probes import Probes
     from sagabus.observe.log import configure

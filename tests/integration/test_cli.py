@@ -23,10 +23,6 @@ from tests.integration import creditapp
 from tests.integration.processes import APP, ROOT, Place
 from tests.servers import until
 
-COMMANDS = (
-    *("worker", "send", "list", "dead", "timers", "inspect", "tail", "record", "replay", "simulate"),
-    *("health", "doctor"),
-)
 KEY = SagaKey("CreditCheck", "42")
 DEFINITION = creditapp.bus.saga("CreditCheck")
 
@@ -57,23 +53,6 @@ def forked(bus: Bus) -> None:
 
 
 # -- all commands ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
-def test_help_fits_a_screen_and_has_an_example(place: Place, command: tuple[str, ...]) -> None:
-    """Each help has at most 24 lines of at most 100 columns, and a command to copy."""
-    text = place.sagabus(*command, "--help", anew=True).stdout
-    lines = text.splitlines()
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= 100
-    assert re.search(rf"^ +sagabus {' '.join(command) or 'worker'} \S", text, re.MULTILINE)
-
-
-def test_help_of_all_names_every_command(place: Place) -> None:
-    """What there is can be found from `sagabus --help`; what there is not is a usage error."""
-    text = place.sagabus("--help").stdout
-    assert all(re.search(rf"^  {name} +[A-Z].*\.$", text, re.MULTILINE) for name in COMMANDS)
-    assert place.sagabus("nothing", check=False).returncode == 2
 
 
 @pytest.mark.parametrize("args", [("list", APP), ("inspect", APP, "CreditCheck/42")])
