@@ -10,7 +10,7 @@ PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided clean
+.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided docs clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -34,6 +34,7 @@ help:
 	@echo "make chaos       make every fault of the table at full size, and write docs/reliability.md; ROW=4 for one of them"
 	@echo "make fuzz        put a million fuzzed envelopes through a worker, and damage every stored field"
 	@echo "make fuzz-guided   let atheris look for bytes that are not survived (Linux, x86-64)"
+	@echo "make docs        build the documentation into docs/_build/html, without warnings"
 	@echo "make clean       remove what the other targets made"
 
 $(STAMP): pyproject.toml
@@ -130,7 +131,12 @@ fuzz-guided: $(STAMP)
 		$(BIN)/python -m tests.fuzz.targets $$target --seconds $(or $(SECONDS),60) || exit 1; \
 	done
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* decisions.csv
+	rm -rf $(VENV) build docs/_build dist htmlcov .coverage .coverage.* decisions.csv
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
