@@ -1,0 +1,1 @@
+"""New projects and new sagas: templates, and how they become files."""
