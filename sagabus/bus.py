@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,9 @@ from sagabus.errors import ConfigurationError, QueueFullError, UnknownEndpointEr
 from sagabus.footing import Footing
 from sagabus.leases.lease import Lease
 from sagabus.messages import type_of
-from sagabus.origin import Origin
+from sagabus.origin import Origin, ReplyAddress
 from sagabus.outgoing import Outgoing
+from sagabus.replies.full_queue import FULL_WAIT_S, full_pause_s
 from sagabus.saga import Saga
 from sagabus.secrecy.keyring import Keyring
 from sagabus.secrecy.process_keys import process_keys
@@ -33,9 +35,9 @@ from sagabus.transport import Refusal, Transport
 from sagabus.waiting.waiting import WaitingMessages
 
 if TYPE_CHECKING:
+    from sagabus.replies.front import Front
     from sagabus.worker import Worker
 
-_FULL_WAIT_S: Final = 10.0
 _SEND_BATCH: Final = 500
 _MAX_BATCH: Final = 1000
 
@@ -120,6 +122,8 @@ class Bus:
             endpoints=self.endpoints,
         )
         self.store_url, self.transport_url = self._footing.store_url, self._footing.transport_url
+        self._made_front: Front | None = None
+        self._front_lock = threading.Lock()
         self.documents = Documents(lambda: self.store.documents)
         self.dead_letters = DeadLetters(self)
         self.waiting = WaitingMessages(self)
@@ -250,12 +254,12 @@ class Bus:
         if after is not None or at is not None:
             now_ms, _ = self.store.next_due_ms()
             message_id = _message_id(id)
-            outgoing = self._outgoing(effects.Send(message, to), message_id, reply_to)
+            outgoing = self._outgoing(effects.Send(message, to), message_id, _endpoint(reply_to))
             self._known(outgoing.to)
             due_ms = effects.due_ms(now_ms, after, at)
             self.store.note(Bookkeeping(scheduled=(Scheduled(message_id, outgoing.to, outgoing.body, due_ms),)))
             return message_id
-        return self._enter([self._outgoing(effects.Send(message, to), _message_id(id), reply_to)])[0]
+        return self._enter([self._outgoing(effects.Send(message, to), _message_id(id), _endpoint(reply_to))])[0]
 
     def send_many(
         self, messages: Iterable[Any], to: str | None = None, *, ids: Iterable[str] | None = None, reply_to: str = ""
@@ -274,7 +278,7 @@ class Bus:
                 f"{len(listed)} messages and {len(chosen)} ids; give one id a message, or leave ids= out"
             )
         outgoing = [
-            self._outgoing(effects.Send(message, to), id_, reply_to)
+            self._outgoing(effects.Send(message, to), id_, _endpoint(reply_to))
             for message, id_ in zip(listed, chosen, strict=True)
         ]
         sent: list[str] = []
@@ -284,9 +288,88 @@ class Bus:
 
     def publish(self, message: Any, *, id: str | None = None) -> str:
         """Publish an event to every subscriber of its type and return its id; no subscriber is no error."""
-        return self._enter([self._outgoing(effects.Publish(message), _message_id(id), "")])[0]
+        return self._enter([self._outgoing(effects.Publish(message), _message_id(id))])[0]
 
-    def _outgoing(self, effect: effects.Effect, id_: str, reply_to: str) -> Outgoing:
+    def ask(
+        self, message: Any, to: str | None = None, *, timeout: timedelta | float = 30.0, id: str | None = None
+    ) -> Any:
+        """Send a command, wait for the answer and return it; `request` for code without an event loop."""
+        return self._front.ask(message, to, timeout, _message_id(id))
+
+    # -- the way in, from an event loop --------------------------------------------------------------------------
+
+    async def request(
+        self,
+        message: Any,
+        to: str | None = None,
+        *,
+        timeout: timedelta | float = 30.0,  # noqa: ASYNC109 - what is waited for is told in the error
+        id: str | None = None,
+    ) -> Any:
+        """Send a command, wait for the answer and return it, a message; never blocks the event loop.
+
+        What a consumer replies is an answer, and what a saga does: to the message itself, or later with
+        `reply_to_starter`. The first answer counts, others are dropped. Answers come to a queue of this process, which
+        goes when the process does. Where waiting ends, by a time-out or because the task is cancelled, the message is
+        not taken back.
+
+        Args:
+            message, to: as `send`.
+            timeout: how long to wait for the answer, the send included: a timedelta, or seconds.
+            id: an idempotency key. A saga does not answer an id again that it has handled.
+
+        Raises:
+            RequestTimeoutError: no answer came in time.
+            RequestFailedError: the message was dead-lettered; with the reason.
+            ConfigurationError: the transport has no reply queues.
+            UnknownEndpointError, NoRouteError, QueueFullError: as `send`.
+        """
+        return await self._front.request(message, to, timeout, _message_id(id))
+
+    async def send_async(
+        self,
+        message: Any,
+        to: str | None = None,
+        *,
+        id: str | None = None,
+        reply_to: str = "",
+        after: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str:
+        """Send a command as `send` does, without blocking the event loop.
+
+        What tasks send at the same time leaves in one round trip. Where the task is cancelled, the message may have
+        left, or not: with an *id* it may be sent again.
+        """
+        id = _message_id(id)
+        if after is not None or at is not None:
+            await self._front.call(lambda: self.send(message, to, id=id, reply_to=reply_to, after=after, at=at))
+            return id
+        return await self._front.send(self._outgoing(effects.Send(message, to), id, _endpoint(reply_to)))
+
+    async def publish_async(self, message: Any, *, id: str | None = None) -> str:
+        """Publish an event as `publish` does, without blocking the event loop; see `send_async`."""
+        return await self._front.send(self._outgoing(effects.Publish(message), _message_id(id)))
+
+    @property
+    def _front(self) -> Front:
+        """Return what waits for answers and for sends; made when first used, with what it imports."""
+        with self._front_lock:
+            if self._made_front is None:
+                from sagabus.replies.front import Front
+
+                self._made_front = Front(
+                    self._outgoing,
+                    self._enter,
+                    lambda: self.transport,
+                    max_bytes=self.max_message_bytes,
+                    signing=self.signing,
+                )
+            return self._made_front
+
+    # -- how -----------------------------------------------------------------------------------------------------
+
+    def _outgoing(self, effect: effects.Effect, id_: str, reply_to: ReplyAddress | None = None) -> Outgoing:
         origin = Origin("", self.routes, max_bytes=self.max_message_bytes, signing=self.signing)
         return origin.outgoing(effect, id_, time.time_ns() // 1_000_000, cause=None, reply_to=reply_to)
 
@@ -297,9 +380,9 @@ class Bus:
             for index, refusal in refused.items():
                 if refusal is Refusal.NO_ENDPOINT:
                     raise UnknownEndpointError(parcels[index].to, [queue.endpoint for queue in self.transport.queues()])
-            if waited_s >= _FULL_WAIT_S:
+            if waited_s >= FULL_WAIT_S:
                 raise QueueFullError(parcels[next(iter(refused))].to, waited_s)
-            pause_s = min(0.01 + waited_s / 2, 0.5)
+            pause_s = full_pause_s(waited_s)
             time.sleep(pause_s)
             waited_s += pause_s
         return [item.id for item in outgoing]
@@ -345,9 +428,25 @@ class Bus:
         return Worker(self, endpoints, name=name)
 
     def close(self) -> None:
-        """Close connections, and let the embedded server and the keyring go."""
+        """Close connections, and let the embedded server and the keyring go. Requests that wait end as timed out."""
+        if self._made_front is not None:
+            self._made_front.close()
         process_keys.release(self._brought_keys)
         self._footing.close()
+
+    async def close_async(self) -> None:
+        """Close as `close` does, without blocking the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close_async()
 
     def __enter__(self) -> Self:
         return self
@@ -356,6 +455,11 @@ class Bus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _endpoint(name: str) -> ReplyAddress | None:
+    """Return who waits where an endpoint does; None for nobody."""
+    return ReplyAddress(name) if name else None
 
 
 def _message_id(given: str | None) -> str:

@@ -13,6 +13,7 @@ from sagabus.definition import SagaDefinition
 from sagabus.envelope import MAX_ID_LENGTH
 from sagabus.errors import ConfigurationError, DefinitionError
 from sagabus.messages import MERGE, enclosing_names
+from sagabus.replies.address import PREFIX, is_reply_address
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,6 +98,10 @@ class Endpoint:
     """A named queue of a bus. Made by `Bus.endpoint`; add consumers with `@endpoint.consumer`."""
 
     def __init__(self, name: str, sagas: tuple[SagaDefinition, ...], options: EndpointOptions) -> None:
+        if is_reply_address(name):
+            raise ConfigurationError(
+                f"endpoint name {name!r} begins with {PREFIX}, as the names of reply queues do; choose another"
+            )
         if not name or any(c in name for c in "{}:/* \n") or not name.isprintable() or len(name) > MAX_ID_LENGTH:
             raise ConfigurationError(
                 f"endpoint name {name!r} is empty, has one of {{ }} : / * or a space, or a character that cannot be "

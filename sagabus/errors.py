@@ -126,6 +126,54 @@ class QueueFullError(SagabusError):
         self.endpoint, self.waited_s = endpoint, waited_s
 
 
+class RequestError(SagabusError):
+    """A request got no answer.
+
+    Attributes:
+        request_id: the id of its message.
+    """
+
+    def __init__(self, request_id: str, text: str) -> None:
+        super().__init__(text)
+        self.request_id = request_id
+
+
+class RequestTimeoutError(RequestError):
+    """No answer came in time. The request may still be handled: nobody has taken it back.
+
+    Attributes:
+        endpoint: where it was sent.
+        timeout_s: how long was waited.
+    """
+
+    def __init__(self, request_id: str, type_name: str, endpoint: str, timeout_s: float) -> None:
+        super().__init__(
+            request_id,
+            f"no answer to {type_name} {request_id} from {endpoint!r} within {timeout_s:g} s; it may still be handled. "
+            f"See that a worker is at work there (sagabus doctor) and that its handlers reply, raise timeout=, "
+            f"or only send, and ask for the outcome later",
+        )
+        self.endpoint, self.timeout_s = endpoint, timeout_s
+
+
+class RequestFailedError(RequestError):
+    """A request was dead-lettered, so no answer will come.
+
+    Attributes:
+        endpoint: where it was given up.
+        reason: the reason of its dead letter.
+        error: what went wrong, in a line.
+    """
+
+    def __init__(self, request_id: str, endpoint: str, reason: str, error: str) -> None:
+        super().__init__(
+            request_id,
+            f"request {request_id} was dead-lettered at {endpoint!r} as {reason}: {error}. "
+            f"`sagabus dead show APP {request_id}` has all of it; mend the cause and retry it there, or send it again",
+        )
+        self.endpoint, self.reason, self.error = endpoint, reason, error
+
+
 class UnmergeableStateError(SagabusError):
     """A merger has no value that could stand for all siblings; raise it from a merger."""
 

@@ -60,7 +60,7 @@ class Origin:
         *,
         cause: Envelope | None,
         starter: ReplyAddress | None = None,
-        reply_to: str = "",
+        reply_to: ReplyAddress | None = None,
     ) -> Outgoing:
         """Return the message that *effect* asks for.
 
@@ -69,7 +69,7 @@ class Origin:
             now_ms: the time, ms since 1970.
             cause: the message being handled; None for a client.
             starter: who started the saga.
-            reply_to: the endpoint that gets the answer, where it is not the origin's own.
+            reply_to: who gets the answer, where it is not the origin itself.
 
         Raises:
             NoRouteError: a command goes nowhere.
@@ -108,9 +108,9 @@ class Origin:
             checked=cause is not None and not timer,
             correlationid=(cause.correlationid or cause.id) if cause else "",
             causationid=cause.id if cause else "",
-            replyto=reply_to or self.endpoint,
-            replysaga="" if reply_to else self.saga,
-            replylife=0 if reply_to else self.life,
+            replyto=self.endpoint if reply_to is None else reply_to.endpoint,
+            replysaga=self.saga if reply_to is None else reply_to.saga,
+            replylife=self.life if reply_to is None else reply_to.life,
             saga=saga,
             sagalife=sagalife,
             timer=timer,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import field, frozen
 
+from sagabus.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from sagabus.link import Command, ServerIdentity
 
@@ -182,6 +184,24 @@ class Receiver(Protocol):
         ...
 
 
+class ReplyQueue(Protocol):
+    """The reply queue of one process. Used by one thread."""
+
+    def receive(self, wait_s: float) -> list[bytes]:
+        """Return the bodies that have come, and forget them; wait up to *wait_s* seconds for the first.
+
+        Says that the process lives, too: needed once in half a minute, else the queue may go, and come back empty.
+
+        Raises:
+            UnavailableError: the broker did not answer in spite of retries.
+        """
+        ...
+
+    def close(self) -> None:
+        """Take the queue away, with what is in it."""
+        ...
+
+
 class Transport(Protocol):
     """A broker. Thread-safe; connects when first used.
 
@@ -249,6 +269,26 @@ def outlet_of(transport: Transport) -> Outlet | None:
     outlet = getattr(transport, "outlet", None)
     found: Outlet | None = outlet() if outlet is not None else None
     return found
+
+
+def reply_queue_of(transport: Transport, address: str) -> ReplyQueue:
+    """Return a new reply queue at *address* (see `sagabus.replies.address`), there when this returns.
+
+    A transport that has such queues says so with a method `reply_queue(address)`. What is sent to them is a command
+    like any other, and never refused: answers to a process that is gone go to nobody, as an event without subscribers
+    does, and of answers that nobody fetches the oldest go first. They are no endpoints: `queues` leaves them out.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    make = getattr(transport, "reply_queue", None)
+    if make is None:
+        raise ConfigurationError(
+            f"the transport at {transport.url} has no reply queues, so nobody can wait for an answer here; send with "
+            f"reply_to=ENDPOINT, or use a transport that has them: memory:, redis: or amqp:"
+        )
+    queue: ReplyQueue = make(address)
+    return queue
 
 
 def is_joint(transport: Transport) -> bool:

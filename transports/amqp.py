@@ -4,6 +4,7 @@ Names, NS being the namespace of the bus:
 
     NS.q.ENDPOINT       what was sent to an endpoint
     NS.alone.ENDPOINT   what was delivered to it before, and comes alone: see amqp_receiver.py
+    NS.replies.~...     answers to one process: see amqp_replies.py
     NS.events           direct exchange; a topic is a routing key, a subscription a binding
     NS.topology         what was declared: see amqp_topology.py
 
@@ -22,8 +23,10 @@ from attrs import define
 
 from sagabus.errors import ConfigurationError
 from sagabus.link import ServerIdentity
+from sagabus.replies.address import is_reply_address
 from sagabus.transport import Parcel, ParcelKind, QueueInfo, Refusal
 from transports.amqp_receiver import AmqpReceiver
+from transports.amqp_replies import AmqpReplyQueue
 from transports.amqp_session import HEARTBEAT_S, MAX_NAME_BYTES, AmqpSession, Outgoing
 from transports.amqp_topology import AmqpTopology
 
@@ -92,6 +95,14 @@ class AmqpTransport:
             self._sessions.append(session)
         return AmqpReceiver(session, self._topology, self._send, endpoints, claim_s / 3)
 
+    def reply_queue(self, address: str) -> AmqpReplyQueue:
+        """Return a new reply queue at *address*; see `reply_queue_of`."""
+        self._live()
+        session = AmqpSession(self._url)
+        with self._lock:
+            self._sessions.append(session)
+        return AmqpReplyQueue(session, self._topology.reply_queue(address))
+
     def queues(self) -> list[QueueInfo]:
         """Return every declared queue, by name. The depth counts what waits, not what is being handled."""
         infos = []
@@ -115,18 +126,21 @@ class AmqpTransport:
     def _send(self, session: AmqpSession, parcels: Sequence[Parcel], force: bool) -> dict[int, Refusal]:
         if not force and (full := self._full(parcels)):
             return full
-        messages = [
-            Outgoing("", self._topology.queue(parcel.to), parcel.body, parcel.id, True)
-            if parcel.kind is ParcelKind.COMMAND
-            else Outgoing(self._topology.exchange, parcel.to, parcel.body, parcel.id, False)
-            for parcel in parcels
-        ]
+        messages = [self._outgoing(parcel) for parcel in parcels]
         # No queue and no binding can have a longer name, so what names one has nowhere to go.
         places = [i for i, message in enumerate(messages) if len(message.routing_key.encode()) <= MAX_NAME_BYTES]
         refused = {i for i, message in enumerate(messages) if message.mandatory}.difference(places)
         if places:
             refused.update(places[i] for i in session.publish([messages[i] for i in places]))
         return dict.fromkeys(sorted(refused), Refusal.NO_ENDPOINT)
+
+    def _outgoing(self, parcel: Parcel) -> Outgoing:
+        if parcel.kind is ParcelKind.EVENT:
+            return Outgoing(self._topology.exchange, parcel.to, parcel.body, parcel.id, False)
+        if is_reply_address(parcel.to):
+            # Where its queue is gone nobody waits for it.
+            return Outgoing("", self._topology.reply_queue(parcel.to), parcel.body, parcel.id, False)
+        return Outgoing("", self._topology.queue(parcel.to), parcel.body, parcel.id, True)
 
     def _full(self, parcels: Sequence[Parcel]) -> dict[int, Refusal]:
         """Return the parcels for queues that are full; those to the others are counted as sent."""

@@ -53,6 +53,10 @@ class AmqpTopology:
         """Return the queue of what was delivered to *endpoint* before: it is consumed one message at a time."""
         return f"{self._namespace}.alone.{endpoint}"
 
+    def reply_queue(self, address: str) -> str:
+        """Return the reply queue at *address*."""
+        return f"{self._namespace}.replies.{address}"
+
     def known(self, *, max_age_s: float = _MAX_AGE_S) -> dict[str, AmqpDeclaration]:
         """Return what is declared, by endpoint, as it was at most about *max_age_s* ago."""
         with self._lock:

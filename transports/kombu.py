@@ -8,7 +8,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from sagabus.errors import ConfigurationError, UnknownTransportError
 from sagabus.link import ServerIdentity
-from sagabus.transport import Parcel, QueueInfo, Receiver, Refusal, Transport
+from sagabus.transport import Parcel, QueueInfo, Receiver, Refusal, ReplyQueue, Transport, reply_queue_of
 from transports.amqp import AmqpTransport
 from transports.virtual import VirtualTransport
 
@@ -63,6 +63,10 @@ class KombuTransport:
     def receiver(self, endpoints: Sequence[str], *, consumer: str, claim_s: float) -> Receiver:
         """Return a consumer of the queues of *endpoints*; see `Transport.receiver`."""
         return self._inner.receiver(endpoints, consumer=consumer, claim_s=claim_s)
+
+    def reply_queue(self, address: str) -> ReplyQueue:
+        """Return a new reply queue at *address*; see `reply_queue_of`."""
+        return reply_queue_of(self._inner, address)
 
     def queues(self) -> list[QueueInfo]:
         """Return the queues that are known; see `Transport.queues`."""

@@ -10,12 +10,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from attrs import define, field
 
 from sagabus.errors import ConfigurationError
 from sagabus.link import Command, ServerIdentity
+from sagabus.replies.address import is_reply_address
 from sagabus.transport import Delivery, Exchanged, Parcel, ParcelKind, QueueInfo, Refusal
+
+_MOST_REPLIES: Final = 10_000
+"""How many answers a reply queue keeps for who does not fetch them."""
 
 
 @define
@@ -63,6 +68,7 @@ class MemoryTransport:
         self._clock = clock
         self._changed = threading.Condition()
         self._queues: dict[str, _Queue] = {}
+        self._replies: dict[str, deque[bytes]] = {}
         self._next_number = 0
 
     @property
@@ -111,6 +117,12 @@ class MemoryTransport:
             self._changed.notify_all()
         return MemoryReceiver(self, endpoints, consumer, claim_s)
 
+    def reply_queue(self, address: str) -> MemoryReplyQueue:
+        """Return a new reply queue at *address*; see `reply_queue_of`."""
+        with self._changed:
+            self._replies[address] = deque(maxlen=_MOST_REPLIES)
+        return MemoryReplyQueue(self, address)
+
     def queues(self) -> list[QueueInfo]:
         """Return every queue, by name."""
         with self._changed:
@@ -130,10 +142,14 @@ class MemoryTransport:
         """Append *parcels*, or none of them; *freed* is how many messages of each queue are about to be acked."""
         refused: dict[int, Refusal] = {}
         targets: list[tuple[_Queue, bytes]] = []
+        replies: list[tuple[deque[bytes], bytes]] = []
         for index, parcel in enumerate(parcels):
             if parcel.kind is ParcelKind.COMMAND:
                 names = [parcel.to] if parcel.to in self._queues else []
-                if not names:
+                if not names and is_reply_address(parcel.to):
+                    if parcel.to in self._replies:
+                        replies.append((self._replies[parcel.to], parcel.body))
+                elif not names:
                     refused[index] = Refusal.NO_ENDPOINT
             else:
                 names = [name for name, queue in self._queues.items() if parcel.to in queue.subscriptions]
@@ -148,7 +164,9 @@ class MemoryTransport:
             queue.messages[self._next_number] = _Message(body)
             queue.fresh.append(self._next_number)
             self._next_number += 1
-        if targets:
+        for answers, body in replies:
+            answers.append(body)
+        if targets or replies:
             self._changed.notify_all()
         return refused
 
@@ -260,3 +278,25 @@ class MemoryReceiver:
             for number in queue.held
         )
         return min(held, default=self._claim_s)
+
+
+class MemoryReplyQueue:
+    """A reply queue of a `MemoryTransport`; see `sagabus.transport.ReplyQueue`."""
+
+    def __init__(self, broker: MemoryTransport, address: str) -> None:
+        self._broker = broker
+        self._address = address
+
+    def receive(self, wait_s: float) -> list[bytes]:
+        """Return what has come; see `ReplyQueue.receive`."""
+        with self._broker._changed:
+            replies = self._broker._replies[self._address]
+            self._broker._changed.wait_for(lambda: bool(replies), wait_s)
+            taken = list(replies)
+            replies.clear()
+        return taken
+
+    def close(self) -> None:
+        """Take the queue away."""
+        with self._broker._changed:
+            self._broker._replies.pop(self._address, None)

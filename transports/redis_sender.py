@@ -9,7 +9,9 @@ import redis
 
 from sagabus.errors import ConfigurationError, SagabusError
 from sagabus.link import Command, Link, Script, as_error
+from sagabus.replies.address import is_reply_address
 from sagabus.transport import Delivery, Parcel, Refusal
+from transports.redis_replies import reply_command
 from transports.redis_topology import GROUP, Topology, TopologyStore
 
 _SETTLE: Final = Script.beside("transports", "settle.lua")
@@ -110,13 +112,14 @@ class OneServerSender:
         topology = self._topologies.cached
         replies = []
         while True:
-            call, streams, refused = _settle_call(self._topologies.key, topology, parcels, done, also, force)
-            error, verdicts, more = _round(self._link, [call], then, wait_s)
+            call, streams, refused, answers = _settle_call(self._topologies, topology, parcels, done, also, force)
+            # Before the acks: where the connection ends in between, they are sent again.
+            error, verdicts, more = _round(self._link, [*answers, call], then, wait_s)
             # What `then` read is kept, and not read twice, where the write must be tried again.
             replies, then = replies or more, ()
             if error is not None:
                 return Settled({}, replies, error)
-            verdict = verdicts[0]
+            verdict = verdicts[-1]
             if verdict[0] == b"stale":
                 topology = self._topologies.refresh()
                 continue
@@ -138,20 +141,24 @@ def _round(
 
 
 def _settle_call(
-    topology_key: str,
+    topologies: TopologyStore,
     topology: Topology,
     parcels: Sequence[Parcel],
     done: Sequence[Delivery],
     also: Sequence[Command],
     force: bool,
-) -> tuple[Command, list[str], dict[int, Refusal]]:
-    """Return the call of settle.lua, the streams by number, and the parcels that have no endpoint."""
+) -> tuple[Command, list[str], dict[int, Refusal], list[Command]]:
+    """Return the call of settle.lua, the streams by number, the parcels that have no endpoint, and what answers."""
+    answers: list[Command] = []
     refused: dict[int, Refusal] = {}
     bodies: dict[str, list[bytes]] = {}
     for index, parcel in enumerate(parcels):
         targets = topology.streams_for(parcel)
         if targets is None:
-            refused[index] = Refusal.NO_ENDPOINT
+            if is_reply_address(parcel.to):
+                answers.append(reply_command(topologies.reply_stream(parcel.to), parcel.body))
+            else:
+                refused[index] = Refusal.NO_ENDPOINT
             continue
         for stream in targets:
             bodies.setdefault(stream, []).append(parcel.body)
@@ -179,8 +186,8 @@ def _settle_call(
     args.append(len(also))
     for command in also:
         args += (len(command.args), *command.args)
-    keys = [topology_key, *streams, *dict.fromkeys(str(command.key) for command in also)]
-    return _SETTLE.call(keys, args), streams, refused
+    keys = [topologies.key, *streams, *dict.fromkeys(str(command.key) for command in also)]
+    return _SETTLE.call(keys, args), streams, refused, answers
 
 
 class ClusterSender:
@@ -223,9 +230,15 @@ class ClusterSender:
             refused: dict[int, Refusal] = {}
             bodies: dict[str, list[bytes]] = {}
             missing: set[tuple[int, str]] = set()
+            answers: list[Command] = []
             for index, parcel in enumerate(parcels):
                 targets = topology.streams_for(parcel)
-                if targets is None:
+                if targets is None and is_reply_address(parcel.to):
+                    stream = self._topologies.reply_stream(parcel.to)
+                    if (index, stream) not in sent:
+                        missing.add((index, stream))
+                        answers.append(reply_command(stream, parcel.body))
+                elif targets is None:
                     refused[index] = Refusal.NO_ENDPOINT
                 for stream in targets or ():
                     if (index, stream) not in sent:
@@ -236,8 +249,8 @@ class ClusterSender:
                 return refused | {index: Refusal.FULL for index, stream in missing if stream in full}
             version = Command(("HGET", self._topologies.key, "version"), self._topologies.key)
             calls = [_APPEND.call([stream], bodies_here) for stream, bodies_here in bodies.items()]
-            current, *lengths = self._link.round([version, *calls])
-            self._lengths.update(zip(bodies, lengths, strict=True))
+            current, *lengths = self._link.round([version, *calls, *answers])
+            self._lengths.update(zip(bodies, lengths, strict=False))
             sent |= missing
             if (current or b"") == topology.version:
                 return refused

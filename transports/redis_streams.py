@@ -4,6 +4,7 @@ Keys, NS being the namespace of the bus:
 
     NS:topology          hash    what was declared: see redis_topology.py
     NS:q:{endpoint:p}    stream  partition p of the queue of an endpoint; its entries have one field, "b", the body
+    NS:replies:{~...}    stream  answers to one process: see redis_replies.py
 
 An entry is deleted when it is acked and a stream is never trimmed, so its length is what waits or is being handled.
 kombu's own Redis transport is no part of this: it takes messages off a list before it notes them down elsewhere.
@@ -21,6 +22,7 @@ from sagabus.store.rights import check_rights
 from sagabus.terms import Terms
 from sagabus.transport import SECOND, Outlet, Parcel, QueueInfo, Refusal
 from transports.redis_receiver import StreamsReceiver
+from transports.redis_replies import StreamsReplyQueue
 from transports.redis_sender import ClusterSender, OneServerSender, Sender
 from transports.redis_topology import GROUP, Declaration, TopologyStore
 
@@ -86,6 +88,10 @@ class RedisStreamsTransport:
             if endpoint not in known:
                 raise ConfigurationError(f"endpoint {endpoint!r} was not declared; call declare() before receiver()")
         return StreamsReceiver(self.link, self._topologies, self._sender, endpoints, consumer, claim_s)
+
+    def reply_queue(self, address: str) -> StreamsReplyQueue:
+        """Return a new reply queue at *address*; see `reply_queue_of`."""
+        return StreamsReplyQueue(self.link, self._topologies.reply_stream(address))
 
     def outlet(self) -> Outlet | None:
         """Return how a store on the same server puts messages into the queues; None on a cluster.

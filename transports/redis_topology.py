@@ -142,6 +142,10 @@ class TopologyStore:
         self._cached: Topology | None = None
         self._declared_here: dict[str, Declaration] = {}
 
+    def reply_stream(self, address: str) -> str:
+        """Return the key of the reply queue at *address*."""
+        return f"{self._namespace}:replies:{{{address}}}"
+
     @property
     def cached(self) -> Topology:
         """Return the copy that this process has, reading it at first, and as long as it cannot be read whole."""

@@ -167,7 +167,7 @@ class Lane:
                     self._through,
                 )
             )
-            recovery = Recovery(options, jitter, log.bind(endpoint=endpoint.name), burial, endpoint)
+            recovery = Recovery(options, jitter, log.bind(endpoint=endpoint.name), burial, endpoint, bus.signing)
             self._stations[endpoint.name] = Station(endpoint, crew, recovery)
         self._held: dict[int, Delivery] = {}
         self._held_lock = threading.Lock()

@@ -11,9 +11,11 @@ from attrs import field, frozen
 from sagabus.endpoint import Endpoint, EndpointOptions, RetryPolicy
 from sagabus.envelope import Envelope, encode
 from sagabus.messages import MERGE
+from sagabus.replies.address import is_reply_address
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.secrecy.signing import Signing
 from sagabus.store.protocol import Scheduled
 from sagabus.transport import Parcel, ParcelKind
 
@@ -31,6 +33,7 @@ class Recovery:
         log: a structlog logger.
         burial: who writes the dead letters.
         endpoint: whose rules they are.
+        signing: how what is sent from here is signed.
     """
 
     options: EndpointOptions
@@ -38,6 +41,7 @@ class Recovery:
     log: Any
     burial: Burial = field(factory=Burial)
     endpoint: Endpoint | None = None
+    signing: Signing | None = None
 
     def conclude(self, ticket: Ticket, outbound: Outbound, now_ms: int) -> None:
         """Decide what becomes of *ticket*, and put it into *outbound*.
@@ -114,6 +118,9 @@ class Recovery:
     def _bury(self, ticket: Ticket, trouble: Trouble, reason: str, outbound: Outbound, now_ms: int) -> None:
         letter = self.burial.of_ticket(ticket, trouble, reason, now_ms, self.endpoint)
         outbound.buried.append(letter)
+        envelope = ticket.envelope
+        if envelope is not None and is_reply_address(envelope.replyto) and reason != "untrusted":
+            outbound.parcels.append(self._notice(envelope, ticket, reason, letter.error, now_ms))
         self.log.error(
             "dead-lettered",
             reason=reason,
@@ -123,6 +130,13 @@ class Recovery:
             saga=letter.saga,
             attempts=letter.attempts,
         )
+
+    def _notice(self, envelope: Envelope, ticket: Ticket, reason: str, error: str, now_ms: int) -> Parcel:
+        """Return what tells the process that waits for an answer that none will come."""
+        # Only where somebody waits, which is not for every worker.
+        from sagabus.replies.failure import failure_notice
+
+        return failure_notice(envelope, ticket.delivery.queue, reason, error, now_ms, self.signing)
 
 
 def _copy(envelope: Envelope, attempt: int) -> bytes:

@@ -17,7 +17,17 @@ from typing import ClassVar
 import pytest
 
 from sagabus.errors import ConfigurationError
-from sagabus.transport import Delivery, Parcel, ParcelKind, Receiver, Refusal, Transport
+from sagabus.replies.address import new_address
+from sagabus.transport import (
+    Delivery,
+    Parcel,
+    ParcelKind,
+    Receiver,
+    Refusal,
+    ReplyQueue,
+    Transport,
+    reply_queue_of,
+)
 
 ANSWER_S = 10.0
 """How long a message may take that must come; nothing waits so long that need not."""
@@ -65,6 +75,7 @@ class TransportContract:
             `limits`: no queue is ever full.
             `order`: messages overtake each other.
             `partitions`: their number means nothing to it.
+            `replies`: it has no reply queues.
             `prompt-withdrawal`: a sender may make one more send with the subscriptions that it knew.
             `sharing`: several consumers of one queue get into each other's way.
             `withdrawal`: a subscription stays once it is made.
@@ -554,6 +565,60 @@ class TransportContract:
         assert sorted(came) == sorted(sent)
         assert self.depth(transport, "a") == 0
 
+    # -- answers to who is no endpoint ---------------------------------------------------------------------------
+
+    def test_answers_reach_the_reply_queue_they_name(self, make_transport: Callable[[], Transport]) -> None:
+        """What another process sends to a reply address comes there, once, and to no other."""
+        self.need("replies")
+        waiting, answering = make_transport(), make_transport()
+        ours, other = new_address(), new_address()
+        mine, others = reply_queue_of(waiting, ours), reply_queue_of(waiting, other)
+        assert answering.send([command(ours, b"1"), command(other, b"2"), command(ours, b"3")]) == {}
+        assert self._answers(mine, 2) == [b"1", b"3"]
+        assert self._answers(others, 1) == [b"2"]
+        assert mine.receive(0.05) == []
+        mine.close()
+        others.close()
+
+    def test_answer_is_heard_by_who_waits_already(self, make_transport: Callable[[], Transport]) -> None:
+        """A wait ends when the first answer comes, long before its time is over."""
+        self.need("replies")
+        waiting, answering = make_transport(), make_transport()
+        address = new_address()
+        queue = reply_queue_of(waiting, address)
+        came: list[bytes] = []
+        thread = threading.Thread(target=lambda: came.extend(queue.receive(2 * ANSWER_S)))
+        thread.start()
+        answering.send([command(address, b"here")])
+        thread.join(ANSWER_S)
+        assert came == [b"here"]
+        queue.close()
+
+    def test_answer_to_nobody_is_no_refusal(self, make_transport: Callable[[], Transport]) -> None:
+        """A process that is gone needs no answer: it is dropped, and what is sent with it is not held up."""
+        self.need("replies")
+        waiting, answering = make_transport(), make_transport()
+        answering.declare("a", subscriptions=[])
+        address = new_address()
+        reply_queue_of(waiting, address).close()
+        assert answering.send([command(address, b"late"), command("a", b"x"), command(new_address(), b"never")]) == {}
+        receiver = answering.receiver(["a"], consumer="c", claim_s=60)
+        [delivery] = take(receiver, 1)
+        assert delivery.body == b"x"
+        assert receiver.exchange([command(address, b"late")], [delivery], (), 0, 0.0).refused == {}
+        queue = reply_queue_of(waiting, address)
+        assert queue.receive(0.05) == [], "what came before the queue was there is nobody's"
+        queue.close()
+
+    def test_reply_queue_is_listed_nowhere(self, make_transport: Callable[[], Transport]) -> None:
+        """It is no endpoint: nobody is to look after it."""
+        self.need("replies")
+        transport = make_transport()
+        transport.declare("a", subscriptions=[])
+        queue = reply_queue_of(transport, new_address())
+        assert [info.endpoint for info in transport.queues()] == ["a"]
+        queue.close()
+
     # -- helpers -------------------------------------------------------------------------------------------------
 
     def take_alone(self, receiver: Receiver, count: int) -> list[Delivery]:
@@ -567,3 +632,11 @@ class TransportContract:
             taken += batch
             receiver.exchange((), batch, (), 0, 0.0)
         return taken
+
+    def _answers(self, queue: ReplyQueue, count: int) -> list[bytes]:
+        """Receive until *count* answers came; fewer where they do not come in time."""
+        came: list[bytes] = []
+        give_up_at = time.monotonic() + ANSWER_S
+        while len(came) < count and time.monotonic() < give_up_at:
+            came += queue.receive(0.1)
+        return came

@@ -126,7 +126,7 @@ class TestRabbitMQ(TransportContract):
 class VirtualContract(TransportContract):
     """A broker that kombu emulates AMQP for."""
 
-    cannot = frozenset({"claims", "counts", "crashes", "limits", "partitions", "withdrawal"})
+    cannot = frozenset({"claims", "counts", "crashes", "limits", "partitions", "replies", "withdrawal"})
 
     @pytest.fixture
     def make_transport(self, broker_url: str) -> Iterator[Callable[[], Transport]]:
