@@ -17,6 +17,7 @@ from sagabus.commit import Commit, Failure, Half, Lifecycle, Snapshot, StoredVer
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Envelope, Incoming, derive_id
 from sagabus.errors import HandlerMisuseError
+from sagabus.merging import Guard, merge_order, merged, unguarded
 from sagabus.messages import MERGE, MergeSagaState, type_of
 from sagabus.observe.handling import Handling, handling
 from sagabus.origin import Origin, ReplyAddress
@@ -34,15 +35,6 @@ class _Starter(msgspec.Struct, frozen=True, omit_defaults=True):
     replysaga: str = ""
     replylife: int = 0
     correlationid: str = ""
-
-
-Guard = Callable[..., Any]
-"""Calls what its second argument names with all that follow, for a message, or for None: for no single one."""
-
-
-def unguarded(_message: Incoming | None, function: Callable[..., Any], *args: Any) -> Any:
-    """Call *function*, for as long as it takes; a `Guard`."""
-    return function(*args)
 
 
 def advance(
@@ -226,10 +218,8 @@ class _Run:
             self._recall_starter()
             if len(versions) == 1:
                 return codec.decode(versions[0].state), versions[0].state
-            if self._definition.ancestral:
-                return _fold(self._definition, versions, self._guard)
-            siblings = [codec.decode(version.state) for version in versions]
-            return codec.decode(codec.encode(self._guard(None, self._definition.merger, siblings))), None
+            ordered = merge_order(self._definition, versions)
+            return merged(self._definition, ordered, self._guard), ordered[0].parent
         except Exception as error:
             raise _MergeError(error) from error
 
@@ -352,19 +342,6 @@ class _Run:
     def _starter_address(self) -> ReplyAddress | None:
         starter = self._starter
         return ReplyAddress(starter.replyto, starter.replysaga, starter.replylife) if starter else None
-
-
-def _fold(definition: SagaDefinition, versions: Sequence[StoredVersion], guard: Guard) -> tuple[Any, bytes | None]:
-    """Fold siblings with a binary merger from the largest context down, each with its own parent's state."""
-    codec = definition.codec
-    ordered = sorted(versions, key=lambda v: (-sum(v.context.values()), v.dot.counter, v.dot.actor))
-    first, *others = ordered
-    merged = codec.decode(first.state)
-    for version in others:
-        ancestor = codec.decode(version.parent) if version.parent is not None else codec.state_type()
-        folded = guard(None, definition.merger, merged, codec.decode(version.state), ancestor)
-        merged = codec.decode(codec.encode(folded))
-    return merged, first.parent
 
 
 # -- late messages -----------------------------------------------------------------------------------------------

@@ -333,6 +333,18 @@ class SagaNotFoundError(SagabusError):
         self.key = key
 
 
+class NothingToMergeError(SagabusError):
+    """A saga has no siblings that could be merged.
+
+    Attributes:
+        key: which, as `NAME/ID`.
+    """
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"there is nothing to merge in {key}: {why}")
+        self.key = key
+
+
 class CorruptDocumentError(SagabusError):
     """A stored document cannot be read.
 

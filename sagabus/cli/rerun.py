@@ -167,7 +167,8 @@ def _sentence(difference: Difference) -> str:
 def _received(envelope: Envelope) -> str:
     import msgspec
 
-    from sagabus.observe.differences import named, text
+    from sagabus.observe.changes import text
+    from sagabus.observe.differences import named
 
     body = text(msgspec.json.decode(envelope.data))
     return named(envelope) + (f" {body}" if body != "{}" else "")

@@ -13,9 +13,9 @@ from sagabus.codec import StateCodec, plain_state
 from sagabus.commit import Commit, Half, HistoryEntry, Outcome, Result
 from sagabus.digest import EffectDigest, HalfDigest, digests, hashed
 from sagabus.envelope import Envelope, rfc3339
+from sagabus.observe.changes import MISSING, changes, text
 from sagabus.outgoing import Outgoing, OutgoingKind
 
-_NONE: Final = object()
 _SHORT_ID: Final = 12
 
 
@@ -128,11 +128,6 @@ def plain(state: bytes) -> Any:
     return msgspec.json.decode(msgspec.json.encode(plain_state(state)))
 
 
-def text(value: Any) -> str:
-    """Return plain data as JSON in a line."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=0).decode().replace("\n", " ")
-
-
 def read_again(codec: StateCodec[Any], stored: bytes) -> bytes:
     """Return a stored state as today's code reads it.
 
@@ -142,18 +137,15 @@ def read_again(codec: StateCodec[Any], stored: bytes) -> bytes:
     return codec.encode(codec.decode(stored))
 
 
-def unequal(recorded: Any, now: Any, path: str = "") -> Iterator[str]:
+def unequal(recorded: Any, now: Any) -> Iterator[str]:
     """Yield a line for each member that differs, as `scores.equifax: recorded 710, now 700`."""
-    if isinstance(recorded, dict) and isinstance(now, dict):
-        for name in dict.fromkeys((*recorded, *now)):
-            inner = f"{path}.{name}" if path else str(name)
-            yield from unequal(recorded.get(name, _NONE), now.get(name, _NONE), inner)
-    elif recorded is _NONE:
-        yield f"{path}: not recorded, now {text(now)}"
-    elif now is _NONE:
-        yield f"{path}: recorded {text(recorded)}, now missing"
-    elif type(recorded) is not type(now) or recorded != now:
-        yield f"{path}: recorded {text(recorded)}, now {text(now)}"
+    for change in changes(recorded, now, whole=True):
+        if change.before is MISSING:
+            yield f"{change.place}: not recorded, now {text(change.after)}"
+        elif change.after is MISSING:
+            yield f"{change.place}: recorded {text(change.before)}, now missing"
+        else:
+            yield f"{change.place}: recorded {text(change.before)}, now {text(change.after)}"
 
 
 # -- effects and decisions ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from sagabus import __version__
-from sagabus.commit import HistoryEntry, Lifecycle, Want
+from sagabus.commit import HistoryEntry, Lifecycle, Snapshot, Want
 from sagabus.envelope import SagaKey, rfc3339
 from sagabus.errors import SagabusError, SagaNotFoundError
 from sagabus.store.protocol import Store
@@ -63,6 +63,19 @@ class RecordedSaga:
     line: int = 0
 
 
+@frozen
+class Look:
+    """A saga at one moment, and how it got there.
+
+    Attributes:
+        snapshot: what the store knows of it, with what the messages of its history have left undispatched.
+        recorded: its history, and the versions that it led to.
+    """
+
+    snapshot: Snapshot
+    recorded: RecordedSaga
+
+
 def record(store: Store, key: SagaKey, app: str) -> RecordedSaga:
     """Return what really happened to a saga: its history, and the versions that it led to.
 
@@ -73,14 +86,20 @@ def record(store: Store, key: SagaKey, app: str) -> RecordedSaga:
         SagaNotFoundError: there is no such saga.
         RestlessSagaError: it is never the same before and after its history was read.
     """
+    return look(store, key, app).recorded
+
+
+def look(store: Store, key: SagaKey, app: str = "") -> Look:
+    """Return a saga and its history, both of one moment; arguments and errors as of `record`."""
     (before,) = store.load([Want(key)])
     for _ in range(_TRIES):
         history = store.history(key)
-        (snapshot,) = store.load([Want(key)])
+        ids = tuple(dict.fromkeys(message.id for entry in history for message in entry.messages))
+        (snapshot,) = store.load([Want(key, ids)])
         if snapshot.lifecycle is Lifecycle.ABSENT:
             raise SagaNotFoundError(str(key))
         if (before.clock, before.lifecycle) == (snapshot.clock, snapshot.lifecycle):
-            return RecordedSaga(
+            recorded = RecordedSaga(
                 app=app,
                 key=key,
                 lifecycle=snapshot.lifecycle,
@@ -90,5 +109,6 @@ def record(store: Store, key: SagaKey, app: str) -> RecordedSaga:
                 history=tuple(history),
                 versions=tuple(RecordedVersion(v.dot, v.state) for v in snapshot.versions),
             )
+            return Look(snapshot, recorded)
         before = snapshot
     raise RestlessSagaError(str(key))

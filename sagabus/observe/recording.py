@@ -100,7 +100,7 @@ def parse(lines: Iterable[str]) -> Recording:
     app, saga = head.get("app"), head.get("saga")
     if not isinstance(app, str) or not isinstance(saga, str) or "/" not in saga:
         raise RecordingError(number, "the head needs app (package.module:bus) and saga (NAME/ID)")
-    steps = tuple(_step(n, o) for n, o in rest)
+    steps = tuple(read_step(n, o) for n, o in rest)
     times = (m.time for step in steps for m in step.messages if isinstance(m, Envelope) and m.time)
     start_ms = _time(number, head.get("at") or next(times, _START))
     return Recording(app, SagaKey.parse(saga), steps, start_ms, str(head.get("title", "")))
@@ -122,7 +122,12 @@ def _check(number: int, value: Mapping[str, Any], known: frozenset[str]) -> None
         raise RecordingError(number, f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def _step(number: int, value: Mapping[str, Any]) -> Step:
+def read_step(number: int, value: Mapping[str, Any]) -> Step:
+    """Return the step that one line, number *number*, holds.
+
+    Raises:
+        RecordingError: it does not follow the format.
+    """
     _check(number, value, _STEP)
     worker, do = value.get("worker"), value.get("do")
     if not isinstance(worker, str) or not worker:

@@ -53,12 +53,13 @@ from sagabus.advance import advance
 from sagabus.codec import plain_state
 from sagabus.commit import Commit, Half, HistoryEntry, Lifecycle, Outcome, Result, Snapshot, Want
 from sagabus.definition import SagaDefinition
+from sagabus.ending import CANCEL, ended
 from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.errors import CodecError, SagabusError
 from sagabus.messages import MERGE
 from sagabus.observe.recording import NOTHING, RecordingError, Step
 from sagabus.outgoing import Outgoing, OutgoingKind, posted_merge
-from sagabus.store.memory import MemoryStore
+from sagabus.store.memory import MemoryStore, Record
 from sagabus.store.protocol import Bookkeeping
 
 
@@ -120,16 +121,18 @@ class Replay:
         definition: the saga's, as its bus has it.
         key: which saga.
         start_ms: the store's time at the start, ms since 1970.
+        life: which life begins first; of those before, only that they are over is known.
 
     Raises:
         RecordingError: by `play`: a step cannot be done.
     """
 
-    def __init__(self, definition: SagaDefinition, key: SagaKey, start_ms: int) -> None:
+    def __init__(self, definition: SagaDefinition, key: SagaKey, start_ms: int, *, life: int = 1) -> None:
         # What is to be loaded together is run together, also of an exclusive saga.
         self._definition = evolve(definition, exclusive=False)
         self._key, self._now_ms = key, start_ms
-        self._store = MemoryStore(now_ms=lambda: self._now_ms)
+        records = {key: Record(life=life - 1, completed=True)} if life > 1 else {}
+        self._store = MemoryStore(now_ms=lambda: self._now_ms, records=records)
         self._held: dict[str, tuple[Snapshot, Commit]] = {}
         self._merge: Envelope | None = None
         self._timers: dict[str, Envelope] = {}
@@ -154,7 +157,9 @@ class Replay:
         for message in incoming:
             self._check_addressed(step, message)
         (snapshot,) = self._store.load([Want(self._key, tuple(message.id for message in incoming))])
-        held = self._held[step.worker] = snapshot, advance(self._definition, snapshot, incoming)
+        cancelled = [envelope.type for envelope in envelopes] == [CANCEL]
+        run = ended(self._definition, snapshot, envelopes[0]) if cancelled else None
+        held = self._held[step.worker] = snapshot, run or advance(self._definition, snapshot, incoming)
         return held
 
     def _envelope(self, step: Step, item: Envelope | str) -> Envelope:
@@ -167,7 +172,7 @@ class Replay:
 
     def _check_addressed(self, step: Step, message: Incoming) -> None:
         definition = self._definition
-        if message.envelope.type == MERGE:
+        if message.envelope.type in (MERGE, CANCEL):
             return
         if message.envelope.type not in definition.handlers:
             known = ", ".join(sorted(set(definition.handlers) - {MERGE}))

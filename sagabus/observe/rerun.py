@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 from sagabus.advance import advance
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Outcome, Result, Want
 from sagabus.definition import SagaDefinition
+from sagabus.ending import CANCEL, ended
 from sagabus.envelope import Incoming
 from sagabus.errors import CodecError, SagabusError
 from sagabus.observe.differences import Difference, compare, compare_states, new_members, read_again
@@ -60,6 +61,7 @@ class Rerun:
         result: what the commit rules make of that; None where there was nothing to commit.
         differences: where they differ.
         follows: whether an earlier difference may be why.
+        loaded: after how many of the commits made again its run had loaded the saga.
     """
 
     number: int
@@ -68,6 +70,16 @@ class Rerun:
     result: Result | None
     differences: tuple[Difference, ...]
     follows: bool
+    loaded: int = 0
+
+    @property
+    def written(self) -> bytes | None:
+        """Return the state that today's code stores with this commit; None where it stores none."""
+        if self.result is None or self.result.outcome not in (Outcome.STORED, Outcome.FORKED):
+            return None
+        decided = self.result.outcome is Outcome.STORED and self.commit.decision is not None
+        half = self.commit.decision if decided else self.commit.facts
+        return half.state if half is not None else None
 
 
 @frozen
@@ -80,6 +92,7 @@ class Comparison:
         end: where what the saga ends with differs.
         notes: what was not compared, and why.
         refusal: why it could not be replayed, or only up to somewhere; else empty.
+        evolved: whether today's code would store the same states in other bytes, so that no digest tells anything.
     """
 
     recorded: RecordedSaga
@@ -87,6 +100,7 @@ class Comparison:
     end: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     refusal: str = ""
+    evolved: bool = False
 
     @property
     def differing(self) -> tuple[Rerun, ...]:
@@ -173,12 +187,14 @@ class _Replay:
             if not loads:
                 versions = ", ".join(map(str, entry.parents)) or "nothing"
                 refusal = f"commit {self._first + index + 1} was computed from {versions}, which this history never had"
-                return Comparison(self._recorded, tuple(commits), notes=self._notes(), refusal=refusal)
-            commit, result, found = self._again(index, loads)
-            commits.append(Rerun(self._first + index + 1, entry, commit, result, found, follows=lasting))
+                notes = self._notes()
+                return Comparison(self._recorded, tuple(commits), notes=notes, refusal=refusal, evolved=self._evolved)
+            commit, result, found, load = self._again(index, loads)
+            commits.append(Rerun(self._first + index + 1, entry, commit, result, found, follows=lasting, loaded=load))
             lasting = lasting or any(difference.lasting for difference in found)
             self._stages.append(self._stages[-1].after(entry))
-        return Comparison(self._recorded, tuple(commits), tuple(self._end()), self._notes())
+        end, notes = tuple(self._end()), self._notes()
+        return Comparison(self._recorded, tuple(commits), end, notes, evolved=self._evolved)
 
     def _loads(self, index: int) -> list[int]:
         """Return after how many commits the run of an entry may have loaded the saga, the likeliest first."""
@@ -191,18 +207,18 @@ class _Replay:
 
         return sorted(fits, key=lambda n: (bool(entry.loaded_ms) and not in_time(n), -n))
 
-    def _again(self, index: int, loads: Sequence[int]) -> tuple[Commit, Result | None, tuple[Difference, ...]]:
-        """Make one commit again, keep the record after it, and return what came of it and where it differs."""
+    def _again(self, index: int, loads: Sequence[int]) -> tuple[Commit, Result | None, tuple[Difference, ...], int]:
+        """Make one commit again, keep the record after it, and return what came of it, where it differs, its load."""
         entry = self._entries[index]
         incoming = [Incoming(envelope) for envelope in entry.messages]
-        least: tuple[Commit, Result | None, tuple[Difference, ...]] | None = None
+        least: tuple[Commit, Result | None, tuple[Difference, ...], int] | None = None
         for load in loads:
             # Timers, and which life it was, tell between loads that saw the same versions.
             commit = self._advance(self._records[load], entry.loaded_ms or entry.at_ms, incoming)
             result, after = self._apply(self._records[index], commit, entry)
             found = self._compare(entry, commit, result)
             if least is None or len(found) < len(least[2]):
-                least, record = (commit, result, found), after
+                least, record = (commit, result, found, load), after
             if not found:
                 break
         assert least is not None
@@ -221,7 +237,10 @@ class _Replay:
 
     def _advance(self, record: Record | None, now_ms: int, incoming: Sequence[Incoming]) -> Commit:
         want = Want(self._recorded.key, tuple(message.id for message in incoming))
-        return advance(self._definition, take_snapshot(record, want, now_ms), incoming)
+        snapshot = take_snapshot(record, want, now_ms)
+        if [message.envelope.type for message in incoming] == [CANCEL]:
+            return ended(self._definition, snapshot, incoming[0].envelope)
+        return advance(self._definition, snapshot, incoming)
 
     def _apply(self, record: Record | None, commit: Commit, entry: HistoryEntry) -> tuple[Result | None, Record | None]:
         if not commit.ids:

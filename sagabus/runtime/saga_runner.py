@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from attrs import define, evolve, frozen
 
-from sagabus.advance import Guard, advance
+from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.errors import CodecError, CorruptRecordError
+from sagabus.merging import Guard
 from sagabus.observe.log import says_all
 from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, posted_merge
 from sagabus.printable import said

@@ -64,12 +64,19 @@ class MemoryStore:
     Args:
         now_ms: its clock, ms since 1970.
         actor: the actor in its dots; another one after a simulated failover.
+        records: what it has stored already.
     """
 
-    def __init__(self, *, now_ms: Callable[[], int] = wall_clock_ms, actor: str = "memory") -> None:
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        actor: str = "memory",
+        records: Mapping[SagaKey, Record] | None = None,
+    ) -> None:
         self.actor = actor
         self._now_ms = now_ms
-        self._records: dict[SagaKey, Record] = {}
+        self._records: dict[SagaKey, Record] = dict(records or {})
         self._lock = threading.RLock()
         self.documents = MemoryDocuments(now_ms, lambda: self.actor)
         self.leases = MemoryLeases(now_ms)
