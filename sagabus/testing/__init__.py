@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sagabus.testing.laws.merger_check import check_merger as check_merger
     from sagabus.testing.laws.strategies import states_of as states_of
     from sagabus.testing.lease_contract import LeaseStoreContract as LeaseStoreContract
+    from sagabus.testing.playing import PlayedOtherwiseError as PlayedOtherwiseError
+    from sagabus.testing.playing import play as play
     from sagabus.testing.simulator.moment import Moment as Moment
     from sagabus.testing.store_contract import StoreContract as StoreContract
     from sagabus.testing.transport_contract import TransportContract as TransportContract
@@ -33,6 +35,7 @@ _HOMES: Final = {
     "LeaseStoreContract": "lease_contract",
     "MergerError": "laws.merger_check",
     "Moment": "simulator.moment",
+    "PlayedOtherwiseError": "playing",
     "Published": "harness.released",
     "Replied": "harness.released",
     "SagaHarness": "harness.saga_harness",
@@ -41,6 +44,7 @@ _HOMES: Final = {
     "TransportContract": "transport_contract",
     "check_merger": "laws.merger_check",
     "explore": "exploration",
+    "play": "playing",
     "states_of": "laws.strategies",
 }
 
@@ -53,6 +57,7 @@ __all__ = [
     "LeaseStoreContract",
     "MergerError",
     "Moment",
+    "PlayedOtherwiseError",
     "Published",
     "Replied",
     "SagaHarness",
@@ -61,6 +66,7 @@ __all__ = [
     "TransportContract",
     "check_merger",
     "explore",
+    "play",
     "states_of",
 ]
 
