@@ -13,7 +13,7 @@ from sagabus.printable import printable
 from sagabus.redaction import scrub
 
 SECTIONS: Final = (
-    ("begin", ("init", "new")),
+    ("begin", ("init", "new", "dev")),
     ("run", ("worker", "send", "health", "doctor")),
     ("look", ("list", "inspect", "tail")),
     ("act", ("dead", "timers")),

@@ -1,0 +1,1 @@
+"""What an app says and hears, as an AsyncAPI document."""

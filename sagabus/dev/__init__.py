@@ -1,0 +1,1 @@
+"""`sagabus dev`: an app that runs while it is written."""

@@ -1,0 +1,114 @@
+"""A look at an app in a process of its own: what is on its bus, or why it cannot be loaded.
+
+A process that has imported an app can never import its next version cleanly, so `sagabus dev` imports none; and one
+that cannot be imported is found here, before the workers that run are stopped for it.
+`python -m sagabus.dev.survey APP FILE` writes what it found into FILE: what an app prints goes where it always goes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sagabus.errors import SagabusError
+from sagabus.redaction import scrub
+
+if TYPE_CHECKING:
+    from sagabus.bus import Bus
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What was found.
+
+    Attributes:
+        problem: why the app cannot be loaded; empty where it can.
+        store, transport: their URLs, without credentials.
+        folder: of the embedded server, where the store is that.
+        endpoints: those that handle something.
+        example: a command line that sends a first message; empty where none is to be thought of.
+        saga: the class of saga that it starts; empty where it starts none.
+    """
+
+    problem: str = ""
+    store: str = ""
+    transport: str = ""
+    folder: str = ""
+    endpoints: tuple[str, ...] = ()
+    example: str = ""
+    saga: str = ""
+
+
+def survey(app: str) -> Survey:
+    """Return what is found of *app*, which is imported into this process."""
+    from sagabus.app import load_app
+
+    try:
+        bus = load_app(app)
+    except SagabusError as error:
+        return Survey(problem=scrub(str(error)))
+    except BaseException as error:  # an app may do anything at all while it is imported
+        return Survey(problem=scrub(_traceback(error)))
+    with bus:
+        return _of(app, bus)
+
+
+def _of(app: str, bus: Bus) -> Survey:
+    from sagabus.connect import embedded_folder, scheme_of
+
+    endpoints = tuple(name for name, endpoint in bus.endpoints.items() if endpoint.handled_types())
+    example, saga = _example(app, bus)
+    return Survey(
+        store=scrub(bus.store_url),
+        transport=scrub(bus.transport_url),
+        folder=str(embedded_folder(bus.store_url)) if scheme_of(bus.store_url) == "embedded" else "",
+        endpoints=endpoints,
+        example=example,
+        saga=saga,
+    )
+
+
+def _example(app: str, bus: Bus) -> tuple[str, str]:
+    """Return the line that sends a message to the first saga there is, or to the first consumer, and that saga."""
+    from sagabus.asyncapi.sample import sample_body
+
+    starts = [
+        (endpoint.name, handler.kind, saga.name)
+        for endpoint in bus.endpoints.values()
+        for saga in endpoint.sagas
+        for handler in saga.handlers.values()
+        if handler.starts
+    ]
+    starts += [(e.name, consumer.kind, "") for e in bus.endpoints.values() for consumer in e.consumers]
+    if not starts:
+        return "", ""
+    endpoint, kind, saga = starts[0]
+    body = msgspec.json.encode(sample_body(kind.cls)).decode()
+    return shlex.join(("sagabus", "send", app, kind.name, body, "--to", endpoint)), saga
+
+
+def _traceback(error: BaseException) -> str:
+    """Return what Python says of *error*, without the frames through which the app was imported."""
+    folders = Path(__file__).resolve().parents[1], Path(importlib.__file__).resolve().parent
+    importers = (*(f"{folder}{os.sep}" for folder in folders), "<frozen importlib")
+    shown = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in shown.stack if not frame.filename.startswith(importers)]
+    shown.stack = traceback.StackSummary.from_list(frames)
+    lines = "".join(shown.format()).rstrip()
+    return lines if frames else lines.removeprefix("Traceback (most recent call last):\n")
+
+
+def main() -> None:
+    """Survey the app and write what was found; see the module."""
+    app, path = sys.argv[1:]
+    Path(path).write_bytes(msgspec.json.encode(survey(app)))
+
+
+if __name__ == "__main__":
+    main()
