@@ -94,6 +94,9 @@ class Keys:
         self.dead_heads = f"{namespace}:{{{namespace}:dead}}:head"
         self.dead_marks = f"{namespace}:{{{namespace}:dead}}:resent"
         self.dead_audit = f"{namespace}:{{{namespace}:dead}}:audit"
+        self.worker_cards = f"{namespace}:{{{namespace}:presence}}:cards"
+        self.workers_seen = f"{namespace}:{{{namespace}:presence}}:seen"
+        self.paused = f"{namespace}:{{{namespace}:presence}}:paused"
         self._prefix = f"{namespace}:{{{namespace}:"
         self._documents = f"{namespace}:documents:{{{namespace}:"
 

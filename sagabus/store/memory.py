@@ -28,6 +28,7 @@ from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
 from sagabus.store.memory_documents import MemoryDocuments
 from sagabus.store.memory_leases import MemoryLeases
 from sagabus.store.memory_letters import MemoryLetters
+from sagabus.store.memory_presence import MemoryPresence
 from sagabus.store.memory_waiting import MemoryWaiting
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.versions import Dot, VersionSet, covers, includes
@@ -82,6 +83,7 @@ class MemoryStore:
         self.leases = MemoryLeases(now_ms)
         self.letters = MemoryLetters(now_ms)
         self.waiting = MemoryWaiting(now_ms, self._forget_timer)
+        self.presence = MemoryPresence(now_ms)
 
     @property
     def url(self) -> str:

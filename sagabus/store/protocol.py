@@ -17,6 +17,7 @@ from sagabus.leases.grant import LeaseStore
 if TYPE_CHECKING:
     from sagabus.errors import CorruptRecordError
     from sagabus.link import Command, ServerIdentity
+    from sagabus.telemetry.part import PresenceStore
     from sagabus.waiting.part import WaitingStore
 
 
@@ -116,6 +117,11 @@ class Store(Protocol):
     @property
     def waiting(self) -> WaitingStore:
         """Return the part that shows and changes messages which wait for their time."""
+        ...
+
+    @property
+    def presence(self) -> PresenceStore:
+        """Return the part that knows which workers are there, and which endpoints are paused."""
         ...
 
     def open(self) -> None:

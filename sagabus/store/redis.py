@@ -24,6 +24,7 @@ from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.store.redis_documents import RedisDocuments
 from sagabus.store.redis_leases import RedisLeases, granted
 from sagabus.store.redis_letters import RedisLetters
+from sagabus.store.redis_presence import RedisPresence
 from sagabus.store.redis_timers import RedisTimers
 from sagabus.store.redis_waiting import RedisWaiting
 from sagabus.store.rights import check_rights
@@ -56,6 +57,7 @@ class RedisStore:
         self.letters = RedisLetters(self.link, self._keys)
         self._timers = RedisTimers(self.link, self._keys)
         self.waiting = RedisWaiting(self.link, self._keys, self._timers)
+        self.presence = RedisPresence(self.link, self._keys)
         self._opened = False
 
     def agree(self, terms: Terms) -> None:

@@ -28,6 +28,7 @@ from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled, Store
 from sagabus.testing.document_contract import DocumentStoreContract
 from sagabus.testing.lease_contract import LeaseStoreContract
 from sagabus.testing.letter_contract import LetterStoreContract
+from sagabus.testing.presence_contract import PresenceStoreContract
 from sagabus.testing.waiting_contract import WaitingStoreContract
 from sagabus.versions import Dot, join
 
@@ -140,7 +141,9 @@ def letter(id_: str, at_ms: int, endpoint: str = "credit", **changes: Any) -> De
     return evolve(given, **changes)
 
 
-class StoreContract(DocumentStoreContract, LeaseStoreContract, LetterStoreContract, WaitingStoreContract):
+class StoreContract(
+    DocumentStoreContract, LeaseStoreContract, LetterStoreContract, PresenceStoreContract, WaitingStoreContract
+):
     """The laws of `sagabus.store.protocol.Store`, its parts and its commit rules. Inherit it and give it `store`."""
 
     @pytest.fixture

@@ -20,6 +20,8 @@ from sagabus.link.node import read as read_reply
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled
 from sagabus.store.redis import RedisStore
+from sagabus.telemetry.card import KEPT_MS
+from sagabus.testing.presence_contract import worker_card
 from sagabus.testing.store_contract import (
     KEY,
     StoreContract,
@@ -62,6 +64,20 @@ class TestMemory(StoreContract):
             store.note_commands(FULL)
         store.close()
 
+    def test_card_that_is_not_renewed_goes(self) -> None:
+        """After a minute, by the store's clock; a worker that renews its own stays."""
+        clock = [1000]
+        presence = MemoryStore(now_ms=lambda: clock[0]).presence
+        for worker in ("gone", "there"):
+            presence.show(worker_card(worker))
+        clock[0] += KEPT_MS - 1
+        presence.show(worker_card("there"))
+        assert len(presence.cards().cards) == 2
+        clock[0] += 1
+        assert [(card.worker, card.seen_ms) for card in presence.cards().cards] == [("there", 1000 + KEPT_MS - 1)]
+        presence.show(worker_card("there"))
+        assert [card.worker for card in presence.cards().cards] == ["there"]
+
 
 class RedisContract(StoreContract):
     """The rules in Lua, and a server's own ways to fail; whatever the server."""
@@ -81,6 +97,37 @@ class RedisContract(StoreContract):
         """Run one command on the key of the test's saga that ends with *suffix*."""
         key = f"{store._keys.saga(KEY)}{suffix}"
         return store.link.round([Command((name, key, *args), key)])[0]
+
+    def test_card_that_is_not_renewed_goes(self, store: RedisStore) -> None:
+        """After a minute it is not shown, and whoever shows next removes it; on the server's clock."""
+        keys = store._keys
+        for worker in ("gone", "there"):
+            store.presence.show(worker_card(worker))
+        (seen_ms,) = store.link.round([Command(("ZSCORE", keys.workers_seen, "gone"), keys.workers_seen)])
+        old = ("ZADD", keys.workers_seen, int(float(seen_ms)) - KEPT_MS, "gone")
+        store.link.round([Command(old, keys.workers_seen)])
+        assert [card.worker for card in store.presence.cards().cards] == ["there"]
+        store.presence.show(worker_card("there"))
+        fields = store.link.round([Command(("HKEYS", keys.worker_cards), keys.worker_cards)])
+        assert fields == [[b"there"]]
+        (left_ms,) = store.link.round([Command(("PTTL", keys.worker_cards), keys.worker_cards)])
+        assert 0 < left_ms <= KEPT_MS
+
+    def test_card_and_pause_that_cannot_be_read_still_count(self, store: RedisStore) -> None:
+        """A worker of another version is there, and an endpoint is paused whatever is said about it."""
+        keys = store._keys
+        store.presence.show(worker_card())
+        store.link.round(
+            [
+                Command(("HSET", keys.worker_cards, "host-1", b"\xc1"), keys.worker_cards),
+                Command(("HSET", keys.paused, "credit", b"\xc1"), keys.paused),
+            ]
+        )
+        assert [card.state for card in store.presence.cards().cards] == ["unreadable"]
+        assert store.presence.show(worker_card("other")).paused == {"credit"}
+        assert "cannot be read" in store.presence.paused()["credit"].why
+        assert store.presence.resume("credit") is not None
+        assert store.presence.paused() == {}
 
     def dump(self, store: RedisStore) -> list[Any]:
         """Return all that is stored of the test's saga."""
@@ -424,6 +471,9 @@ def test_full_server_refuses_a_commit_whole(namespace: str) -> None:
         store.note(Bookkeeping(dispatched={KEY: ("start",)}))
         assert read(store, "start").consumed == {"start": b""}
         assert len(store.history(KEY)) == 1
+        # Who looks for what is wrong sees the workers, and can stop some of them.
+        store.presence.pause("credit", "ann@box")
+        assert store.presence.show(worker_card()).paused == {"credit"}
         store.link.on_node("", "CONFIG", "SET", "maxmemory", "0")
         assert store.scheduled() == []
         assert put(store, writing(base, b"x", "m")).outcome is Outcome.STORED

@@ -1,0 +1,1 @@
+"""What workers count and show of themselves, and how people and programs are told."""
