@@ -300,6 +300,16 @@ def is_joint(transport: Transport) -> bool:
     return getattr(transport, "joint", False)
 
 
+def rest(receiver: Receiver) -> None:
+    """Have *receiver* give back what it was sent and has not handed out, for nothing will be received for a while.
+
+    One whose broker sends before it is asked has a method `rest()`; the others hold nothing back.
+    """
+    give_back = getattr(receiver, "rest", None)
+    if give_back is not None:
+        give_back()
+
+
 class TransportFactory(Protocol):
     """What an entry point in the group `sagabus.transports` loads: called with the URL and the namespace of the bus."""
 

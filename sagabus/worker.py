@@ -19,10 +19,13 @@ from sagabus.health.vitals import Health, judge
 from sagabus.observe.log import get_logger
 from sagabus.runtime.lane import Lane, LaneAbandonedError
 from sagabus.runtime.shared_work import SharedWork
+from sagabus.runtime.showing import Showing
 from sagabus.runtime.timers import TimerPump
 from sagabus.runtime.watchdog import HandlerCall
 from sagabus.secrecy.keyring import KEYS_VARIABLE, MAKE_ONE
 from sagabus.secrecy.process_keys import process_keys
+from sagabus.telemetry.card import SHOW_EVERY_S
+from sagabus.telemetry.counters import Counters, Counts, total
 from sagabus.transport import is_joint
 
 _MAX_TURNS: Final = 100_000
@@ -83,6 +86,9 @@ class Worker:
         self._leave_at = float("inf")
         self._log = get_logger().bind(worker=self.name)
         self.lanes: list[Lane] = []
+        # Of lanes that were, too: what was counted is never taken back.
+        self._counters: list[Counters] = []
+        self._inline_pump: TimerPump | None = None
 
     @staticmethod
     def _check_keys(endpoints: Sequence[Endpoint]) -> None:
@@ -113,10 +119,20 @@ class Worker:
             RuntimeError: one of its threads died; what it held is redelivered.
         """
         self._open(inline=False)
-        pump = TimerPump(self._bus, log=self._log, worker=self.name)
+        pump = self._pump()
+        showing = Showing(
+            self._bus.store,
+            worker=self.name,
+            endpoints=[endpoint.name for endpoint in self._endpoints],
+            lanes=self.lanes,
+            counts=self.counts,
+            draining=self._stop.is_set,
+            log=self._log,
+        )
+        showing.begin()
         jobs: list[tuple[str, Callable[[], None]]] = [(f"lane-{lane.name}", lane.run) for lane in self.lanes]
         jobs += [("timers", lambda: pump.run(self._stop))]
-        helping: list[tuple[str, Callable[[], None]]] = [("signs-of-life", self._signs_of_life)]
+        helping: list[tuple[str, Callable[[], None]]] = [("signs-of-life", lambda: self._signs_of_life(showing))]
         if any(lane.watch.timeout_s is not None for lane in self.lanes):
             helping.append(("watchdog", self._watch))
         # A lane may hang in a handler for good, and nothing at the end of the process is to wait for it.
@@ -160,6 +176,10 @@ class Worker:
             [lane.vitals(now) for lane in self.lanes], draining=self._stop.is_set(), alive_within_s=alive_within_s
         )
 
+    def counts(self) -> Counts:
+        """Return what this worker has done since it was made, by endpoint; any thread may ask."""
+        return total(counters.counts for counters in self._counters)
+
     def stop(self) -> None:
         """Receive nothing more and finish what is in hand; safe to call from a signal handler."""
         self._stop.set()
@@ -181,15 +201,28 @@ class Worker:
             self._failed.append(error)
             self._stop.set()
 
-    def _signs_of_life(self) -> None:
+    def _signs_of_life(self, showing: Showing) -> None:
         # Also while the lanes finish what is in hand, which may take longer than the claim time.
         interval_s = self._bus.claim_s / 3
-        while not self._through.wait(interval_s):
-            for lane in self.lanes:
-                try:
-                    lane.hold()
-                except SagabusError as error:
-                    self._log.warning("no-sign-of-life", endpoint=lane.name, error=str(error))
+        show_at = time.monotonic()
+        hold_at = show_at + interval_s
+        while not self._through.wait(max(min(hold_at, show_at) - time.monotonic(), 0.0)):
+            # First: a store that is down must not have messages taken from here.
+            if time.monotonic() >= hold_at:
+                hold_at = time.monotonic() + interval_s
+                self._hold()
+            if time.monotonic() >= show_at:
+                show_at = time.monotonic() + SHOW_EVERY_S
+                showing.step()
+        if not self._abort.is_set():
+            showing.end()
+
+    def _hold(self) -> None:
+        for lane in self.lanes:
+            try:
+                lane.hold()
+            except SagabusError as error:
+                self._log.warning("no-sign-of-life", endpoint=lane.name, error=str(error))
 
     def _watch(self) -> None:
         """Look after handlers of sagas; those of consumers are looked after by their lanes."""
@@ -244,6 +277,12 @@ class Worker:
                 )
                 for nth in range(share.lanes)
             ]
+        self._counters += [lane.counters for lane in self.lanes]
+
+    def _pump(self) -> TimerPump:
+        pump = TimerPump(self._bus, log=self._log, worker=self.name)
+        self._counters.append(pump.counters)
+        return pump
 
     def _shares(self) -> list[Share]:
         """Return which endpoints share lanes.
@@ -276,7 +315,10 @@ class Worker:
         """
         if not self.lanes:
             self._open(inline=True, jitter=lambda: 0.0)
-        pump = TimerPump(self._bus, log=self._log, worker=self.name)
+        paused = frozenset(self._bus.store.presence.paused())
+        for lane in self.lanes:
+            lane.paused = paused
+        pump = self._inline_pump = self._inline_pump or self._pump()
         pending: dict[str, Any] = {lane.name: [] for lane in self.lanes}
         quiet = 0
         for _ in range(_MAX_TURNS):

@@ -87,6 +87,11 @@ class AmqpReceiver:
         RabbitMQ closes a channel that holds one longer than its `consumer_timeout`, 30 minutes if nobody changed it.
         """
 
+    def rest(self) -> None:
+        """Give back what had been prefetched, and get nothing more until the next receive."""
+        if self.session.epoch and self._prefetch:
+            self.session.run(self._cancel)
+
     def close(self) -> None:
         """Give back at once what was not acked, with what had been prefetched."""
         self.session.close()
@@ -155,6 +160,19 @@ class AmqpReceiver:
             queue = self._topology.queue(endpoint)
             self._channel.basic_consume(queue, consumer_tag=tag, callback=self._callback(endpoint))
         self._prefetch = limit
+
+    def _cancel(self) -> None:
+        self._prefetch = 0
+        if self._epoch != self.session.epoch:
+            return  # lost on the way, and with it all that was consumed
+        for tag in self._consumer_tags:
+            self._channel.basic_cancel(tag)
+        self._consumer_tags = []
+        for _, message in self._arrived:
+            number = message.delivery_info["delivery_tag"]
+            self._channel.basic_reject(number, requeue=True)
+            self._unacked.discard(number)
+        self._arrived.clear()
 
     def _callback(self, endpoint: str) -> Callable[[Any], None]:
         def arrived(message: Any) -> None:

@@ -16,6 +16,7 @@ from sagabus.runtime.job import Job
 from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Trouble
 from sagabus.runtime.watchdog import HandlerCall, overdue
+from sagabus.telemetry.histogram import Histogram
 
 LINGER_S: Final = 0.002
 """For so long after the first handler is through others of its batch are waited for."""
@@ -63,8 +64,9 @@ class Crew(Protocol):
 class InlineCrew:
     """Runs each handler in the calling thread, at once, for as long as it takes: deterministic, for tests."""
 
-    def __init__(self, surroundings: Surroundings, concurrency: int = 1) -> None:
+    def __init__(self, surroundings: Surroundings, concurrency: int = 1, times: Histogram | None = None) -> None:
         self._surroundings, self.places = surroundings, concurrency
+        self._times = times or Histogram.of_seconds()
         self._finished: list[Finished] = []
 
     @property
@@ -76,7 +78,9 @@ class InlineCrew:
         return 2 * self.places - self.busy
 
     def start(self, work: ConsumerWork) -> None:
+        began_at = time.monotonic()
         self._finished.append(contextvars.copy_context().run(self._surroundings.call, work))
+        self._times.note(time.monotonic() - began_at)
 
     def collect(self, wait_s: float = 0.0) -> list[Finished]:
         finished, self._finished = self._finished, []
@@ -100,6 +104,8 @@ class ThreadedCrew:
         concurrency: how many run at once.
         name: what the names of its threads begin with.
         timeout_s: how long one handler may take before it is given up; None for as long as it wants.
+        through: what takes those that are through.
+        times: counts how long they took; in the lane's thread.
     """
 
     def __init__(
@@ -109,8 +115,10 @@ class ThreadedCrew:
         name: str,
         timeout_s: float | None = None,
         through: Through | None = None,
+        times: Histogram | None = None,
     ) -> None:
         self._surroundings, self.places, self._name = surroundings, concurrency, name
+        self._times = times or Histogram.of_seconds()
         self._timeout_s = timeout_s
         self._through: Through = through or SimpleQueue()
         self._threads = HandlerThreads(surroundings, concurrency, name, self._through)
@@ -148,6 +156,7 @@ class ThreadedCrew:
         """Note that one that was started is through."""
         self._at_work.discard(job)
         if job.took_s is not None:
+            self._times.note(job.took_s)
             first = self._takes_s == float("inf")
             self._takes_s = job.took_s if first else self._takes_s + (job.took_s - self._takes_s) / 8
 

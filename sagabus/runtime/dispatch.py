@@ -12,6 +12,7 @@ from sagabus.errors import CodecError
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.outbound import Outbound
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Store
+from sagabus.telemetry.counters import Counters
 from sagabus.transport import Delivery, Outlet, Parcel, Receiver, Refusal, Transport, outlet_of
 
 _PRESSURE_S: Final = 1.0
@@ -37,10 +38,12 @@ class Dispatcher:
         log: Any,
         give_up: Callable[[], bool],
         burial: Burial | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self._transport, self._receiver, self._store, self._log = transport, receiver, store, log
         self._give_up = give_up
         self._burial = burial or Burial()
+        self._counters = counters or Counters({})
         server = transport.server
         self._shared = server is not None and server == store.server
         # A store of somebody else's, around ours or made from it, says for itself what its commits can do.
@@ -165,6 +168,7 @@ class Dispatcher:
                     message_id=letter.id,
                 )
                 letters.append(letter)
+        self._counters.homeless(len(letters))
         return tuple(letters)
 
 

@@ -33,7 +33,8 @@ from sagabus.runtime.surroundings import Finished, Surroundings
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.runtime.watchdog import HandlerCall, Watch, overdue
 from sagabus.store.protocol import Bookkeeping
-from sagabus.transport import SECOND, Delivery
+from sagabus.telemetry.counters import Counters, EndpointCounts
+from sagabus.transport import SECOND, Delivery, rest
 
 R = TypeVar("R")
 
@@ -44,6 +45,8 @@ _MUCH: Final = 32
 """From so many messages at once another lane helps."""
 _CLOCK_AGE_S: Final = 60.0
 _TROUBLE_WAIT_S: Final = 2.0
+_PAUSED_S: Final = 0.25
+"""A lane whose endpoints are all paused looks so often whether they still are."""
 
 
 class LaneAbandonedError(Exception):
@@ -86,6 +89,8 @@ class Lane:
         watch: what handlers of its sagas run under.
         pulse: when it last got on, for others to look at.
         worn_by: the handler that was left behind once too often, so that the lane had its worker stop; mostly empty.
+        counters: what it has done; others only read them.
+        paused: endpoints that nothing is to be received from; another thread says which.
 
     Args:
         bus: what the endpoints are on.
@@ -125,9 +130,16 @@ class Lane:
         # Deliveries are held under the name of the worker; those of a second lane under another one that follows.
         self._receiver = transport.receiver(names, consumer=consumer + nth * SECOND, claim_s=bus.claim_s)
         self._shared, self._nth = shared or SharedWork(), nth
+        self.counters = Counters({e.name: frozenset((*e.handled_types(), MERGE)) for e in endpoints})
         self._burial = burial = Burial(consumer)
         self._dispatcher = Dispatcher(
-            transport, self._receiver, store, log=self._log, give_up=stop.is_set, burial=burial
+            transport,
+            self._receiver,
+            store,
+            log=self._log,
+            give_up=stop.is_set,
+            burial=burial,
+            counters=self.counters,
         )
         self._leases = LeasesInHand(
             store,
@@ -136,6 +148,8 @@ class Lane:
             ttl_ms=max(1, round(bus.claim_s * 1000)),
             log=self._log,
         )
+        self.paused: frozenset[str] = frozenset()
+        self._given_back = False
         self.watch = Watch(self.endpoints[0].options.handler_timeout_s)
         self.pulse = Pulse()
         self.worn_by = ""
@@ -147,6 +161,7 @@ class Lane:
             log=log,
             watch=self.watch,
             outlet=self._dispatcher.outlet,
+            counters=self.counters,
         )
         self._through: Through = SimpleQueue()
         self._stations: dict[str, Station] = {}
@@ -156,8 +171,9 @@ class Lane:
                 endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents, jitter, bus.signing
             )
             places = options.concurrency * (nth + 1) // of - options.concurrency * nth // of
+            times = self.counters.of(endpoint.name).handlers
             crew: InlineCrew | ThreadedCrew = (
-                InlineCrew(surroundings, places)
+                InlineCrew(surroundings, places, times)
                 if inline
                 else ThreadedCrew(
                     surroundings,
@@ -165,6 +181,7 @@ class Lane:
                     f"crew-{endpoint.name}",
                     options.handler_timeout_s,
                     self._through,
+                    times,
                 )
             )
             recovery = Recovery(options, jitter, log.bind(endpoint=endpoint.name), burial, endpoint, bus.signing)
@@ -174,12 +191,16 @@ class Lane:
         self._clock_offset_ms = 0.0
         self._clock_set_at = -_CLOCK_AGE_S
         self._outbound = Outbound()
+        self._handled: list[Ticket] = []
         self._many, self._much = len(self._stations) > 1, False
 
     @property
-    def tally(self) -> Any:
-        """Return what this lane's sagas have done so far."""
-        return self._runner.tally
+    def tally(self) -> EndpointCounts:
+        """Return what this lane has done so far, for all its endpoints."""
+        tally = EndpointCounts()
+        for counts in self.counters.counts.values():
+            tally.add(counts)
+        return tally
 
     def now_ms(self) -> int:
         """Return the store's time, ms since 1970, as far as this lane knows it."""
@@ -238,6 +259,9 @@ class Lane:
         self._look_behind()
         shares = self._shares() if not self._stop.is_set() else {}
         limit = sum(shares.values())
+        if self._pauses() and not self._outbound and not self._busy:
+            self._stop.wait(min(wait_s, _PAUSED_S))
+            return []
         if self._busy or not limit or self._much:
             wait_s = 0.0
         received = self._insist(
@@ -251,10 +275,21 @@ class Lane:
         )
         self._release(self._outbound.done)
         self._outbound = Outbound()
+        self._count_handled()
         self._much = len(received) >= _MUCH
         if not self._nth:
             self._shared.say(self._much)
         return received
+
+    def _pauses(self) -> bool:
+        """Return whether all endpoints are paused; what the broker has sent ahead of being asked then goes back."""
+        if not self.paused or not self.paused.issuperset(self._stations):
+            self._given_back = False
+            return False
+        if not self._given_back:
+            self._insist(lambda: rest(self._receiver))
+            self._given_back = True
+        return True
 
     def _rest(self) -> float:
         """Wait until there is much to do, for a second at most; return how long to wait for messages then: no time."""
@@ -276,7 +311,8 @@ class Lane:
 
     def _shares(self) -> dict[str, int]:
         """Return how many deliveries may be taken, by endpoint."""
-        rooms = {name: station.room for name, station in self._stations.items() if station.takes}
+        paused = self.paused
+        rooms = {name: station.room for name, station in self._stations.items() if name not in paused and station.takes}
         most = _MOST_A_TURN // len(self._stations)
         return {name: max(1, min(room, most)) if self._many else room for name, room in rooms.items() if room > 0}
 
@@ -358,7 +394,13 @@ class Lane:
 
     def _conclude(self, ticket: Ticket) -> None:
         recovery = self._stations[ticket.delivery.queue].recovery
-        recovery.conclude(ticket, self._outbound, self.now_ms() if ticket.troubles else 0)
+        if not ticket.troubles:
+            recovery.conclude(ticket, self._outbound, 0)
+            self._handled.append(ticket)
+            return
+        letters = len(self._outbound.buried)
+        recovery.conclude(ticket, self._outbound, self.now_ms())
+        self.counters.troubled(ticket, dead=len(self._outbound.buried) > letters)
 
     def _flush(self) -> None:
         if self._dispatcher.noting:
@@ -366,6 +408,12 @@ class Lane:
         if self._outbound:
             self._dispatcher.exchange(self._outbound, 0, 0.0, self.now_ms())
             self._outbound = Outbound()
+        self._count_handled()
+
+    def _count_handled(self) -> None:
+        if self._handled:
+            self.counters.handled(self._handled, self.now_ms())
+            self._handled = []
 
     def vitals(self, now: float) -> LaneVitals:
         """Return what this lane shows of itself; called from other threads.
@@ -383,7 +431,8 @@ class Lane:
             handler=call.name if call is not None and at_work else "",
             handler_age_s=now - call.began_at if call is not None and at_work else 0.0,
             asking_age_s=None if asking_since is None else now - asking_since,
-            answered=pulse.answered,
+            # Who is not to receive asks nobody.
+            answered=pulse.answered or self.paused.issuperset(self._stations),
             waits_for=pulse.waits_for,
             ended=pulse.ended,
         )

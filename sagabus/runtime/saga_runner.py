@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import define, evolve, frozen
+from attrs import evolve, frozen
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
@@ -23,6 +23,7 @@ from sagabus.runtime.pause import race_pause_s
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.runtime.watchdog import Watch, name_of
 from sagabus.store.protocol import Bookkeeping, Store
+from sagabus.telemetry.counters import Counters
 from sagabus.transport import Outlet
 
 _MAX_STALLS: Final = 24
@@ -52,34 +53,6 @@ Finish = Callable[[Ticket, Trouble | None], None]
 """Told of each ticket that one saga is through with, and what went wrong, if anything did."""
 
 
-@define
-class Tally:
-    """What a worker has done so far; for logs, metrics and tests.
-
-    Attributes:
-        handled: messages whose handling was stored.
-        runs: message handlers that were run, in vain too.
-        forks, merges: runs that were stored as a sibling, or folded siblings.
-        siblings: how many versions these merges have folded.
-        again: runs in vain, because somebody else was faster.
-        waited: looks at an exclusive saga whose lease another worker held.
-        parked: messages put off because of either, again and again.
-        late, duplicates, failures: messages that came too late, that were handled before, and whose handlers raised.
-    """
-
-    handled: int = 0
-    runs: int = 0
-    forks: int = 0
-    merges: int = 0
-    siblings: int = 0
-    again: int = 0
-    waited: int = 0
-    parked: int = 0
-    late: int = 0
-    duplicates: int = 0
-    failures: int = 0
-
-
 class SagaRunner:
     """Runs sagas against a store.
 
@@ -91,6 +64,7 @@ class SagaRunner:
         log: a structlog logger.
         watch: what their handlers run under.
         outlet: returns how the store may put messages into queues, where it can.
+        counters: count what they do.
     """
 
     def __init__(
@@ -103,10 +77,11 @@ class SagaRunner:
         log: Any,
         watch: Watch,
         outlet: Callable[[], Outlet | None] = lambda: None,
+        counters: Counters | None = None,
     ) -> None:
         self.store, self.by, self.leases, self.jitter, self.log = store, by, leases, jitter, log
         self.watch = watch
-        self.tally = Tally()
+        self.counters = counters or Counters({})
         self.now_ms = 0
         self._logs: dict[str, Any] = {}
         self._outlet = outlet
@@ -170,7 +145,7 @@ class _Batch:
 
     def __init__(self, runner: SagaRunner, outbound: Outbound, finish: Finish) -> None:
         self._runner, self._outbound, self._finish = runner, outbound, finish
-        self._store, self._log_of, self._tally = runner.store, runner.log_of, runner.tally
+        self._store, self._log_of, self._count = runner.store, runner.log_of, runner.counters.of
         self._leases = runner.leases
         self.held: set[SagaKey] = set()
 
@@ -195,8 +170,12 @@ class _Batch:
                 self._note_held(work, snapshot)
                 left[work.key] = work
                 continue
+            began_at = time.monotonic()
             commit = advance(work.definition, snapshot, work.incoming, guard=self._guard(work, snapshot))
-            self._tally.runs += len(commit.ids) + len(commit.failures)
+            counts = self._count(work.definition.endpoint)
+            counts.handlers.note(time.monotonic() - began_at)
+            if snapshot.versions:
+                counts.siblings.note(len(snapshot.versions))
             self._not_handled(work, snapshot, commit)
             if commit.ids:
                 runs.append((work, snapshot, self._fenced(work, snapshot, commit)))
@@ -238,7 +217,7 @@ class _Batch:
     def _note_held(self, work: SagaWork, snapshot: Snapshot) -> None:
         assert snapshot.grant is not None
         self.held.add(snapshot.key)
-        self._tally.waited += 1
+        self._count(work.definition.endpoint).waited += 1
         self._log_of(work).debug(
             "held",
             saga=str(snapshot.key),
@@ -305,7 +284,7 @@ class _Batch:
                     endpoint, signing = work.definition.endpoint, work.definition.signing
                     self._outbound.add([posted_merge(key, life, id_, endpoint, self._runner.now_ms, signing)])
                 self._outbound.mark(key, id_)
-            self._tally.duplicates += 1
+            self._count(work.definition.endpoint).repeated += 1
             self._log_of(work).debug("handled", saga=str(key), message_id=id_, outcome="duplicate")
             self._through(work, id_, None)
 
@@ -316,7 +295,6 @@ class _Batch:
 
     def _not_handled(self, work: SagaWork, snapshot: Snapshot, commit: Commit) -> None:
         for failure in commit.failures:
-            self._tally.failures += 1
             self._through(work, failure.incoming.id, Trouble.of(failure.error, work.key, snapshot))
         for incoming in commit.early:
             self._through(work, incoming.id, Trouble("early", None, work.key, snapshot))
@@ -349,7 +327,7 @@ class _Batch:
 
     def park(self, work: SagaWork) -> None:
         """Have all messages of a saga come again later, their attempts unchanged."""
-        self._tally.parked += len(work.incoming)
+        self._count(work.definition.endpoint).parked += len(work.incoming)
         self.give_up(work, Trouble("parked", None, work.key))
 
     def _through(self, work: SagaWork, id_: str, trouble: Trouble | None) -> None:
@@ -358,25 +336,28 @@ class _Batch:
             self._finish(ticket, trouble)
 
     def _log_outcome(self, work: SagaWork, commit: Commit, result: Result) -> None:
-        tally, log = self._tally, self._log_of(work)
-        if result.outcome is Outcome.STORED and not commit.merged and not says_all(log):
-            tally.handled += len(commit.ids)
-            return
+        counts, log = self._count(work.definition.endpoint), self._log_of(work)
+        counts.posted_merges += result.posted_merge
+        if result.outcome is Outcome.STORED:
+            counts.stored += 1
+            if not commit.merged and not says_all(log):
+                return
         saga = str(commit.key)
         if result.outcome is Outcome.AGAIN:
-            tally.again += 1
+            counts.again[result.reason] = counts.again.get(result.reason, 0) + 1
             log.info("again", saga=saga, reason=result.reason, message_ids=commit.ids)
             return
         if result.outcome is Outcome.DUPLICATE:
+            counts.duplicate += 1
             return
-        tally.handled += len(commit.ids)
         merged = len(commit.parents) if commit.merged else 0
         if merged:
-            tally.merges += 1
-            tally.siblings += merged
+            counts.merges += 1
+            counts.folded += merged
             log.info("merged", saga=saga, siblings=merged, version=str(result.dot or ""))
         if result.outcome is Outcome.FORKED:
-            tally.forks += 1
+            counts.forked += 1
+            counts.dropped_decisions += commit.decision is not None
             log.info(
                 "forked",
                 saga=saga,
@@ -387,7 +368,7 @@ class _Batch:
             if result.live >= commit.limits.siblings // 5:
                 log.warning("many-siblings", saga=saga, live=result.live, limit=commit.limits.siblings)
         elif result.outcome is Outcome.LATE:
-            tally.late += 1
+            counts.late += 1
             log.info("late", saga=saga, message_ids=commit.ids)
         for envelope in commit.messages if says_all(log) else ():
             log.debug(

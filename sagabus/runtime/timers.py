@@ -12,6 +12,7 @@ from sagabus.outgoing import Outgoing, OutgoingKind
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.housekeeping import Housekeeping
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled
+from sagabus.telemetry.counters import Counters
 from sagabus.transport import Parcel, Refusal
 
 POLL_S: Final = 0.1
@@ -24,6 +25,9 @@ class TimerPump:
     """Moves due messages from the store into their queues.
 
     A message is sent, confirmed, and only then forgotten: one that is sent twice has the same id both times.
+
+    Attributes:
+        counters: count what could not be sent.
     """
 
     def __init__(self, bus: Bus, *, log: Any, worker: str = "") -> None:
@@ -31,6 +35,7 @@ class TimerPump:
         # Who does not answer for as long as a claim lasts is taken for gone, here as there.
         self._lease_s = min(_LONGEST_LEASE_S, bus.claim_s)
         self._burial = Burial(worker)
+        self.counters = Counters({})
         self._housekeeping = Housekeeping(bus, worker, log=log)
 
     def run(self, stop: threading.Event) -> None:
@@ -56,6 +61,7 @@ class TimerPump:
             letters = self._letters(homeless, damaged) if homeless or damaged else ()
             ids = tuple(item.id for item in (*through, *damaged))
             self._bus.store.note(Bookkeeping(unscheduled=ids, buried=letters))
+            self.counters.homeless(len(letters))
         return len(due)
 
     def _send(self, due: list[Scheduled]) -> tuple[list[Scheduled], list[Scheduled]]:

@@ -436,7 +436,7 @@ def test_forks_of_two_workers_are_merged_and_told_to_the_saga(make_bus: Callable
     worker.run_until_idle()
     assert state(bus, "1").steps == {10, 11}
     tally = next(lane.tally for lane in worker.lanes if "steady" in [each.name for each in lane.endpoints])
-    assert (tally.merges, tally.duplicates) == (1, 1)
+    assert (tally.merges, tally.repeated) == (1, 1)
 
 
 # -- a full store ------------------------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ def test_batch_of_everything_costs_one_load_one_commit_and_one_dispatch(stage: C
     tally = lane.tally
     assert tally.merges == 2
     assert tally.late >= 2
-    assert (tally.failures, tally.duplicates) == (1, 1)
+    assert (tally.failed, tally.repeated) == (1, 1)
     assert {d.reason for d in bus.store.dead()} == {"undecodable", "no-handler"}
     assert {q.endpoint: q.depth for q in bus.transport.queues()}["busy"] == 0
 

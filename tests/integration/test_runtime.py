@@ -421,7 +421,7 @@ def test_hot_saga_takes_hundreds_of_concurrent_replies(valkey_url: str, namespac
         until(lambda: app.finished(1), "the delivery")
     settle(app.bus)
     app.check(1)
-    forks = sum(lane.tally.forks for worker in workers for lane in worker.lanes)
+    forks = sum(lane.tally.forked for worker in workers for lane in worker.lanes)
     merges = sum(lane.tally.merges for worker in workers for lane in worker.lanes)
     assert merges <= 2 * parts
     assert forks == 0 or merges > 0

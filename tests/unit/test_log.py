@@ -209,7 +209,7 @@ def test_run_that_is_made_again_is_logged(capsys: pytest.CaptureFixture[str]) ->
     worker.run_until_idle()
     (again,) = [line for line in lines(capsys) if line["event"] == "again"]
     assert (again["saga"], again["reason"], again["level"]) == ("Serial/1", "settle", "info")
-    assert worker.lanes[0].tally.again == 1
+    assert worker.lanes[0].tally.again == {"settle": 1}
 
 
 def test_lines_of_the_user_say_what_was_being_handled(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,7 @@ def test_batch_of_which_somebody_consumed_a_part_meanwhile_is_run_again_without_
     (row,) = bus.store.sagas()
     consumed = bus.store.load([Want(row.key, tuple(ids))])[0].consumed
     assert set(consumed) == set(ids)
-    assert worker.lanes[0].tally.duplicates == 1
+    assert worker.lanes[0].tally.repeated == 1
     assert bus.store.dead() == []
 
 
