@@ -6,7 +6,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -36,6 +38,7 @@ from sagabus.waiting.waiting import WaitingMessages
 
 if TYPE_CHECKING:
     from sagabus.replies.front import Front
+    from sagabus.tracing.tracing import Tracing
     from sagabus.worker import Worker
 
 _SEND_BATCH: Final = 500
@@ -66,6 +69,7 @@ class Bus:
         documents: versioned documents that stand alone; `documents.group(name)` has those that change together.
         dead_letters: the messages that were given up: to find, to send again, to drop.
         waiting: the messages that wait for their time: to find, to cancel, to send now.
+        tracing: makes OpenTelemetry spans; None unless `sagabus.tracing.instrument(bus)` was called.
 
     Raises:
         ConfigurationError: the options contradict each other.
@@ -122,6 +126,7 @@ class Bus:
             endpoints=self.endpoints,
         )
         self.store_url, self.transport_url = self._footing.store_url, self._footing.transport_url
+        self.tracing: Tracing | None = None
         self._made_front: Front | None = None
         self._front_lock = threading.Lock()
         self.documents = Documents(lambda: self.store.documents)
@@ -255,9 +260,10 @@ class Bus:
             now_ms, _ = self.store.next_due_ms()
             message_id = _message_id(id)
             outgoing = self._outgoing(effects.Send(message, to), message_id, _endpoint(reply_to))
-            self._known(outgoing.to)
-            due_ms = effects.due_ms(now_ms, after, at)
-            self.store.note(Bookkeeping(scheduled=(Scheduled(message_id, outgoing.to, outgoing.body, due_ms),)))
+            with self._sending([outgoing]):
+                self._known(outgoing.to)
+                due_ms = effects.due_ms(now_ms, after, at)
+                self.store.note(Bookkeeping(scheduled=(Scheduled(message_id, outgoing.to, outgoing.body, due_ms),)))
             return message_id
         return self._enter([self._outgoing(effects.Send(message, to), _message_id(id), _endpoint(reply_to))])[0]
 
@@ -282,8 +288,9 @@ class Bus:
             for message, id_ in zip(listed, chosen, strict=True)
         ]
         sent: list[str] = []
-        for first in range(0, len(outgoing), _SEND_BATCH):
-            sent += self._enter(outgoing[first : first + _SEND_BATCH])
+        with self._sending(outgoing):
+            for first in range(0, len(outgoing), _SEND_BATCH):
+                sent += self._send_all(outgoing[first : first + _SEND_BATCH])
         return sent
 
     def publish(self, message: Any, *, id: str | None = None) -> str:
@@ -361,6 +368,7 @@ class Bus:
                 self._made_front = Front(
                     self._outgoing,
                     self._enter,
+                    self._sending,
                     lambda: self.transport,
                     max_bytes=self.max_message_bytes,
                     signing=self.signing,
@@ -371,9 +379,18 @@ class Bus:
 
     def _outgoing(self, effect: effects.Effect, id_: str, reply_to: ReplyAddress | None = None) -> Outgoing:
         origin = Origin("", self.routes, max_bytes=self.max_message_bytes, signing=self.signing)
-        return origin.outgoing(effect, id_, time.time_ns() // 1_000_000, cause=None, reply_to=reply_to)
+        write = partial(origin.outgoing, effect, id_, time.time_ns() // 1_000_000, cause=None, reply_to=reply_to)
+        return write() if self.tracing is None else self.tracing.written(write, id_)
+
+    def _sending(self, outgoing: Sequence[Outgoing]) -> AbstractContextManager[None]:
+        """Return what to send in."""
+        return nullcontext() if self.tracing is None else self.tracing.sending(outgoing)
 
     def _enter(self, outgoing: Sequence[Outgoing]) -> list[str]:
+        with self._sending(outgoing):
+            return self._send_all(outgoing)
+
+    def _send_all(self, outgoing: Sequence[Outgoing]) -> list[str]:
         parcels = [item.parcel() for item in outgoing]
         waited_s = 0.0
         while refused := self.transport.send(parcels):

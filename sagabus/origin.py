@@ -61,6 +61,7 @@ class Origin:
         cause: Envelope | None,
         starter: ReplyAddress | None = None,
         reply_to: ReplyAddress | None = None,
+        traceparent: str = "",
     ) -> Outgoing:
         """Return the message that *effect* asks for.
 
@@ -70,6 +71,7 @@ class Origin:
             cause: the message being handled; None for a client.
             starter: who started the saga.
             reply_to: who gets the answer, where it is not the origin itself.
+            traceparent: the trace context of what nothing has caused.
 
         Raises:
             NoRouteError: a command goes nowhere.
@@ -114,7 +116,7 @@ class Origin:
             saga=saga,
             sagalife=sagalife,
             timer=timer,
-            traceparent=cause.traceparent if cause else "",
+            traceparent=cause.traceparent if cause else traceparent,
         )
         # What its receiver could not read fails here, where whoever made it can see it.
         type_of(message).codec.decode(envelope.data, envelope.dataversion)

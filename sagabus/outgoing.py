@@ -94,9 +94,19 @@ def merge_id(key: SagaKey, life: int, last_id: str) -> str:
 
 
 def posted_merge(
-    key: SagaKey, life: int, last_id: str, endpoint: str, now_ms: int, signing: Signing | None = None
+    key: SagaKey,
+    life: int,
+    last_id: str,
+    endpoint: str,
+    now_ms: int,
+    signing: Signing | None = None,
+    traceparent: str = "",
 ) -> Outgoing:
-    """Return the MergeSagaState that the store posted with the commit whose last message was *last_id*."""
+    """Return the MergeSagaState that the store posted with the commit whose last message was *last_id*.
+
+    Args:
+        traceparent: the trace context of that message.
+    """
     id_ = merge_id(key, life, last_id)
     envelope = Envelope(
         specversion="1.0",
@@ -108,5 +118,6 @@ def posted_merge(
         correlationid=last_id,
         saga=str(key),
         sagalife=life,
+        traceparent=traceparent,
     )
     return Outgoing(OutgoingKind.COMMAND, endpoint, id_, key.id, encode(signed(signing, envelope, endpoint)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ class Front:
     Args:
         write: makes messages.
         enter: sends them and waits until they are sent.
+        sending: returns what other sends are made in.
         transport: returns what carries them; may have to connect first.
         max_bytes: the size limit of an envelope.
         signing: how answers must be signed.
@@ -39,18 +41,20 @@ class Front:
         self,
         write: Writer,
         enter: Callable[[Sequence[Outgoing]], list[str]],
+        sending: Callable[[Sequence[Outgoing]], AbstractContextManager[None]],
         transport: Callable[[], Transport],
         *,
         max_bytes: int,
         signing: Signing | None,
     ) -> None:
-        self._write, self._enter = write, enter
+        self._write, self._enter, self._sending = write, enter, sending
         self._entrance = Entrance(transport)
         self._desk = ReplyDesk(transport, max_bytes=max_bytes, signing=signing)
 
     async def send(self, outgoing: Outgoing) -> str:
         """Send a message and return its id."""
-        return await asyncio.wrap_future(self._entrance.send(outgoing))
+        with self._sending([outgoing]):
+            return await asyncio.wrap_future(self._entrance.send(outgoing))
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """Return what *function* returns, called in the thread that sends."""
@@ -62,7 +66,8 @@ class Front:
         wait, outgoing = self._written(message, to, id_)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.wrap_future(self._entrance.send(outgoing, self._desk.open))
+                with self._sending([outgoing]):
+                    await asyncio.wrap_future(self._entrance.send(outgoing, self._desk.open))
                 return await asyncio.wrap_future(wait.answer)
         except TimeoutError:
             raise _timed_out(outgoing, timeout_s) from None
@@ -72,10 +77,10 @@ class Front:
     def ask(self, message: Any, to: str | None, timeout_s: timedelta | float, id_: str) -> Any:
         """Send a message and return the answer; see `Bus.ask`."""
         timeout_s = _seconds(timeout_s)
+        give_up_at = time.monotonic() + timeout_s
+        self._desk.open()
         wait, outgoing = self._written(message, to, id_)
         try:
-            give_up_at = time.monotonic() + timeout_s
-            self._desk.open()
             self._enter([outgoing])
             return wait.answer.result(max(give_up_at - time.monotonic(), 0.0))
         except TimeoutError:

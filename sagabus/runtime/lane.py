@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import frozen
 
@@ -35,6 +35,9 @@ from sagabus.runtime.watchdog import HandlerCall, Watch, overdue
 from sagabus.store.protocol import Bookkeeping
 from sagabus.telemetry.counters import Counters, EndpointCounts
 from sagabus.transport import SECOND, Delivery, rest
+
+if TYPE_CHECKING:
+    from sagabus.tracing.lane_tracer import LaneTracer
 
 R = TypeVar("R")
 
@@ -150,6 +153,7 @@ class Lane:
         )
         self.paused: frozenset[str] = frozenset()
         self._given_back = False
+        self._tracer = None if bus.tracing is None else bus.tracing.of_lane(consumer, store)
         self.watch = Watch(self.endpoints[0].options.handler_timeout_s)
         self.pulse = Pulse()
         self.worn_by = ""
@@ -162,6 +166,7 @@ class Lane:
             watch=self.watch,
             outlet=self._dispatcher.outlet,
             counters=self.counters,
+            tracer=self._tracer,
         )
         self._through: Through = SimpleQueue()
         self._stations: dict[str, Station] = {}
@@ -243,6 +248,8 @@ class Lane:
         batch = sort_batch(self._endpoint_of, deliveries, self._bus.max_message_bytes, self._bus.signing)
         for doubt in batch.doubtful:
             self._log.warning("untrusted", error=str(doubt), taken=True)
+        if self._tracer is not None:
+            self._tracer.received(batch)
         for ticket in batch.finished:
             self._conclude(ticket)
         if not self._inline:
@@ -257,6 +264,8 @@ class Lane:
                 self._start(work)
         self._collect()
         self._look_behind()
+        if self._tracer is not None and self._outbound:
+            self._dispatch_apart(self._tracer)
         shares = self._shares() if not self._stop.is_set() else {}
         limit = sum(shares.values())
         if self._pauses() and not self._outbound and not self._busy:
@@ -290,6 +299,15 @@ class Lane:
             self._insist(lambda: rest(self._receiver))
             self._given_back = True
         return True
+
+    def _dispatch_apart(self, tracer: LaneTracer) -> None:
+        """Dispatch in a trip of its own, so that a span says how long that took, and not how long nothing came."""
+        began_ns, outbound = time.time_ns(), self._outbound
+        self._insist(lambda: self._dispatcher.exchange(outbound, 0, 0.0, self.now_ms()))
+        self._release(outbound.done)
+        self._outbound = Outbound()
+        self._count_handled()
+        tracer.dispatched(outbound, began_ns)
 
     def _rest(self) -> float:
         """Wait until there is much to do, for a second at most; return how long to wait for messages then: no time."""
@@ -393,6 +411,8 @@ class Lane:
         return given_up
 
     def _conclude(self, ticket: Ticket) -> None:
+        if self._tracer is not None:
+            self._tracer.concluded(ticket)
         recovery = self._stations[ticket.delivery.queue].recovery
         if not ticket.troubles:
             recovery.conclude(ticket, self._outbound, 0)
@@ -406,7 +426,10 @@ class Lane:
         if self._dispatcher.noting:
             self._run_sagas([])
         if self._outbound:
+            began_ns = time.time_ns()
             self._dispatcher.exchange(self._outbound, 0, 0.0, self.now_ms())
+            if self._tracer is not None:
+                self._tracer.dispatched(self._outbound, began_ns)
             self._outbound = Outbound()
         self._count_handled()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve, frozen
 
@@ -25,6 +25,9 @@ from sagabus.runtime.watchdog import Watch, name_of
 from sagabus.store.protocol import Bookkeeping, Store
 from sagabus.telemetry.counters import Counters
 from sagabus.transport import Outlet
+
+if TYPE_CHECKING:
+    from sagabus.tracing.lane_tracer import LaneTracer
 
 _MAX_STALLS: Final = 24
 """After so many rounds in a row in which a saga came no further, its messages are parked."""
@@ -65,6 +68,7 @@ class SagaRunner:
         watch: what their handlers run under.
         outlet: returns how the store may put messages into queues, where it can.
         counters: count what they do.
+        tracer: makes spans of it; None where nothing is traced.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class SagaRunner:
         watch: Watch,
         outlet: Callable[[], Outlet | None] = lambda: None,
         counters: Counters | None = None,
+        tracer: LaneTracer | None = None,
     ) -> None:
         self.store, self.by, self.leases, self.jitter, self.log = store, by, leases, jitter, log
         self.watch = watch
@@ -85,6 +90,7 @@ class SagaRunner:
         self.now_ms = 0
         self._logs: dict[str, Any] = {}
         self._outlet = outlet
+        self.tracer = tracer
 
     def commit(self, commits: Sequence[Commit]) -> list[Result]:
         """Commit, and have messages go straight into their queues where they lie on the store's own server."""
@@ -146,7 +152,7 @@ class _Batch:
     def __init__(self, runner: SagaRunner, outbound: Outbound, finish: Finish) -> None:
         self._runner, self._outbound, self._finish = runner, outbound, finish
         self._store, self._log_of, self._count = runner.store, runner.log_of, runner.counters.of
-        self._leases = runner.leases
+        self._leases, self._tracer = runner.leases, runner.tracer
         self.held: set[SagaKey] = set()
 
     def round(self, todo: dict[SagaKey, SagaWork], noting: Bookkeeping | None) -> dict[SagaKey, SagaWork]:
@@ -171,7 +177,7 @@ class _Batch:
                 left[work.key] = work
                 continue
             began_at = time.monotonic()
-            commit = advance(work.definition, snapshot, work.incoming, guard=self._guard(work, snapshot))
+            commit = self._advanced(work, snapshot)
             counts = self._count(work.definition.endpoint)
             counts.handlers.note(time.monotonic() - began_at)
             if snapshot.versions:
@@ -183,10 +189,13 @@ class _Batch:
                 left[work.key] = work
         if not runs:
             return left
+        began_ns = time.time_ns()
         try:
             results = self._runner.commit([commit for _, _, commit in runs])
         except CorruptRecordError as error:
             return self._without({work.key: work for work, _, _ in runs} | left, error)
+        if self._tracer is not None:
+            self._tracer.committed([(work, commit) for work, _, commit in runs], results, began_ns)
         for (work, snapshot, commit), result in zip(runs, results, strict=True):
             if commit.gives_back:
                 self._leases.given_back(work.key)
@@ -194,6 +203,16 @@ class _Batch:
             if work.incoming:
                 left[work.key] = work
         return left
+
+    def _advanced(self, work: SagaWork, snapshot: Snapshot) -> Commit:
+        """Return what the messages of a saga ask of the store."""
+        guard = self._guard(work, snapshot)
+        if self._tracer is None:
+            return advance(work.definition, snapshot, work.incoming, guard=guard)
+        run = self._tracer.begin_run(work)
+        commit = advance(work.definition, snapshot, work.incoming, guard=self._tracer.guarded(run, guard))
+        self._tracer.end_run(run, commit)
+        return commit
 
     def _guard(self, work: SagaWork, snapshot: Snapshot) -> Guard:
         """Return what calls the code of the saga's author, each call for as long as it may take."""
@@ -245,7 +264,8 @@ class _Batch:
         last = commit.ids[-1]
         if result.posted_merge:
             endpoint, signing = work.definition.endpoint, work.definition.signing
-            merge = posted_merge(commit.key, commit.life, last, endpoint, snapshot.now_ms, signing)
+            traceparent = commit.messages[-1].traceparent
+            merge = posted_merge(commit.key, commit.life, last, endpoint, snapshot.now_ms, signing, traceparent)
             self._outbound.add([merge])
         for id_ in commit.ids:
             said = id_ not in result.sent and any(id_ in half.outgoing for half in halves)
