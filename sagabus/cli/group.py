@@ -18,6 +18,7 @@ SECTIONS: Final = (
     ("look", ("list", "inspect", "tail")),
     ("act", ("dead", "timers")),
     ("prove", ("simulate", "record", "replay")),
+    ("tools", ("docs",)),
 )
 """What one does with them -> commands, in the order in which a newcomer meets them."""
 COMMANDS: Final = tuple(name for _, names in SECTIONS for name in names)
