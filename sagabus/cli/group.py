@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from sagabus.cli.app_name import complete_apps
 from sagabus.cli.exit_codes import USAGE, exit_code
 from sagabus.errors import SagabusError
 from sagabus.printable import printable
@@ -18,7 +19,7 @@ SECTIONS: Final = (
     ("look", ("list", "inspect", "tail")),
     ("act", ("dead", "timers")),
     ("prove", ("simulate", "record", "replay")),
-    ("tools", ("docs",)),
+    ("tools", ("docs", "completion")),
 )
 """What one does with them -> commands, in the order in which a newcomer meets them."""
 COMMANDS: Final = tuple(name for _, names in SECTIONS for name in names)
@@ -46,6 +47,7 @@ class _Group(click.Group):
             return None
         module = importlib.import_module(f"sagabus.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
+        complete_apps(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
