@@ -16,6 +16,7 @@ from attrs import frozen
 
 from sagabus.dead_letters.audit import AuditLine
 from sagabus.dead_letters.copy import Copy, as_it_was, edited, message_of
+from sagabus.dead_letters.groups import Groups, LetterGroup, grouped
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.dead_letters.part import Count, LetterStore, Removal
 from sagabus.dead_letters.sought import Sought
@@ -101,6 +102,16 @@ class DeadLetters:
     def count(self, meant: Sought | None = None) -> Count:
         """Return how many dead letters there are, or are *meant*, by reason."""
         return self._letters.count(meant or Sought())
+
+    def groups(self, limit: int = 10_000) -> Groups:
+        """Return the newest *limit* dead letters in groups of those that went wrong alike."""
+        heads = self._letters.heads(limit)
+        return Groups(grouped(heads), len(heads), max(self._letters.total(), len(heads)))
+
+    def of_group(self, group: LetterGroup) -> Iterator[DeadLetter]:
+        """Yield all dead letters of *group*, newest first, page by page."""
+        found = self.find(endpoint=group.endpoint, type=group.type, reason=group.reason)
+        return (letter for letter in found if group.holds(letter))
 
     def get(self, id: str, *, endpoint: str = "") -> DeadLetter:
         """Return the dead letter of a message id, or of what only one id begins with.

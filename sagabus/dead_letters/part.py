@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from attrs import field, frozen
 
 from sagabus.dead_letters.audit import AuditLine
+from sagabus.dead_letters.groups import LetterHead
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.dead_letters.sought import Sought
 
@@ -102,6 +103,14 @@ class LetterStore(Protocol):
 
     def count(self, sought: Sought = ...) -> Count:
         """Return how many letters match, by reason."""
+        ...
+
+    def total(self) -> int:
+        """Return how many letters there are; as fast for a million as for one."""
+        ...
+
+    def heads(self, limit: int = 10_000) -> list[LetterHead]:
+        """Return what is known of the newest *limit* letters without looking into them, newest first."""
         ...
 
     def mark_resent(self, letters: Sequence[DeadLetter], token: str) -> list[bool]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from sagabus.dead_letters.audit import KEPT, AuditLine, decode_line, encode_line
+from sagabus.dead_letters.groups import LetterHead
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.dead_letters.part import Count, Page, Place, Removal, every_letter
 from sagabus.dead_letters.sought import Sought
@@ -63,6 +64,15 @@ class MemoryLetters:
     def count(self, sought: Sought = _ANY) -> Count:
         with self._lock:
             return Count(dict(Counter(letter.reason for letter in self._letters.values() if sought.matches(letter))))
+
+    def total(self) -> int:
+        with self._lock:
+            return len(self._letters)
+
+    def heads(self, limit: int = 10_000) -> list[LetterHead]:
+        with self._lock:
+            letters = sorted(self._letters.values(), key=lambda letter: (letter.at_ms, letter.name), reverse=True)
+            return [LetterHead.of(letter) for letter in letters[:limit]]
 
     def mark_resent(self, letters: Sequence[DeadLetter], token: str) -> list[bool]:
         with self._lock:

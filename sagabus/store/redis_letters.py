@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from sagabus.dead_letters.audit import KEPT, AuditLine, decode_line, encode_line
+from sagabus.dead_letters.groups import HEAD_ERROR, LetterHead
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.dead_letters.part import Count, Page, Place, Removal, every_letter
 from sagabus.dead_letters.sought import Sought
@@ -23,13 +24,12 @@ _EXPIRE: Final = Script.beside("sagabus.store", "letters_expire.lua", lasting=Fa
 _LOOKED_AT: Final = 1000
 """How many heads one call of the script looks at: about ten milliseconds of the server's time, at most."""
 _ITEMS_A_COMMAND: Final = 500
-_HEAD_ERROR: Final = 1000
-"""How much of an error stands in a head; a search for text looks into letters whose error is longer."""
 _PAGE: Final = 100
 _ANY: Final = Sought()
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(DeadLetter)
+_head_decoder: Final = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, str, int])
 
 
 class RedisLetters:
@@ -135,6 +135,31 @@ class RedisLetters:
             letters.append(letter)
         return letters
 
+    def total(self) -> int:
+        (number,) = self._link.round([Command(("ZCARD", self._keys.dead), self._keys.dead)])
+        return int(number)
+
+    def heads(self, limit: int = 10_000) -> list[LetterHead]:
+        heads, whens = self._keys.dead_heads, self._keys.dead
+        (found,) = self._link.round([Command(("ZRANGE", whens, 0, limit - 1, "REV", "WITHSCORES"), whens)])
+        at_ms = {found[i]: round(float(found[i + 1])) for i in range(0, len(found), 2)}
+        parts = list(chunks(list(at_ms), _ITEMS_A_COMMAND))
+        replies = self._link.round([Command(("HMGET", heads, *names), heads) for names in parts]) if parts else []
+        known = dict(zip(at_ms, chain.from_iterable(replies), strict=True))
+        # What an older version wrote has no head, and one may be damaged: look into those.
+        unread = [name for name, head in known.items() if _read_head(head, 0) is None]
+        letters = {name: letter for part in chunks(unread, _ITEMS_A_COMMAND) for name, letter in self._named(part)}
+        result = []
+        for name, head in known.items():
+            read = LetterHead.of(letters[name]) if name in letters else _read_head(head, at_ms[name])
+            if read is not None:
+                result.append(read)
+        return result
+
+    def _named(self, names: Sequence[bytes]) -> list[tuple[bytes, DeadLetter]]:
+        found = zip(names, self._letters(names), strict=True)
+        return [(name, letter) for name, letter in found if letter is not None]
+
     def mark_resent(self, letters: Sequence[DeadLetter], token: str) -> list[bool]:
         keys, there = self._keys, []
         for part in chunks(letters, _ITEMS_A_COMMAND):
@@ -208,6 +233,15 @@ def _stand_in(name: bytes, body: bytes, damage: str, at_ms: int) -> DeadLetter:
 
 
 def _head(letter: DeadLetter) -> tuple[str, str, str, str, str, str, int]:
-    whole = len(letter.error) <= _HEAD_ERROR
-    error = letter.error[:_HEAD_ERROR]
+    # A search for text looks into letters whose error is longer.
+    whole = len(letter.error) <= HEAD_ERROR
+    error = letter.error[:HEAD_ERROR]
     return letter.endpoint, letter.id, letter.type, letter.reason, letter.saga, error, int(whole)
+
+
+def _read_head(head: bytes | None, at_ms: int) -> LetterHead | None:
+    try:
+        endpoint, id_, type_, reason, saga, error, _ = _head_decoder.decode(head or b"")
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return LetterHead(endpoint, id_, type_, reason, saga, error, at_ms)

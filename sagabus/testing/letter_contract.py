@@ -9,6 +9,7 @@ import pytest
 from attrs import evolve
 
 from sagabus.dead_letters.audit import MAX_BYTES, AuditLine
+from sagabus.dead_letters.groups import LetterHead
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.dead_letters.part import LetterStore, Removal
 from sagabus.dead_letters.sought import Sought
@@ -117,6 +118,18 @@ class LetterStoreContract:
         buried(store, dead("a", 1), dead("b", 1), dead("c", 1, reason="no-saga"))
         assert letters.count().reasons == {"failed": 2, "no-saga": 1}
         assert letters.count(Sought(id="a")).reasons == {"failed": 1}
+
+    def test_heads_say_what_is_known_without_looking_into_letters(self, store: Store, letters: LetterStore) -> None:
+        """Newest first, of one moment the greatest name first; the total is that of all letters."""
+        found = [dead("a", 1000), dead("b", 2000, error="x" * 5000), dead("c", 2000, "equifax", saga="", type="")]
+        buried(store, *found)
+        assert letters.heads() == [LetterHead.of(letter) for letter in (found[2], found[1], found[0])]
+        assert letters.heads(limit=1) == [LetterHead.of(found[2])]
+        assert letters.total() == 3
+
+    def test_no_letters_have_no_heads(self, store: Store, letters: LetterStore) -> None:
+        """Nothing is asked for in vain."""
+        assert (letters.heads(), letters.total()) == ([], 0)
 
     def test_pages_of_one_moment_miss_nothing_while_letters_go(self, store: Store, letters: LetterStore) -> None:
         """The letter where a page ended may be gone when the next is asked for; new ones come before all pages."""
