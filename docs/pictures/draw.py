@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation: `python docs/pictures/draw.py` writes the SVG files beside it.
 
-Each follows light and dark: as a file the viewer's, inside a page of the site the page's. The one that moves stands still,
-whole, where somebody prefers reduced motion.
+Each follows light and dark: as a file the viewer's, inside a page of the site the page's. The one that moves stands
+still, whole, where somebody prefers reduced motion.
 """
 
 from __future__ import annotations
@@ -13,28 +13,42 @@ from xml.sax.saxutils import escape
 
 FOLDER: Final = Path(__file__).parent
 
-_LIGHT: Final = "--a:#1d4ed8;--b:#b45309;--good:#15803d;--bad:#b91c1c;--ink:#1b1f24;--soft:#57606a;--line:#8c959f;--box:#f6f8fa"
-_DARK: Final = "--a:#7aa2f7;--b:#e0af68;--good:#6cc58b;--bad:#f7768e;--ink:#e6edf3;--soft:#a3adb8;--line:#6e7681;--box:#161b22"
-_STYLE: Final = f"""
-.sb{{{_LIGHT};font:14px system-ui,sans-serif;background:none}}
-@media(prefers-color-scheme:dark){{.sb{{{_DARK}}}}}
-body[data-theme="light"] .sb{{{_LIGHT}}}
-body[data-theme="dark"] .sb{{{_DARK}}}
-.sb text{{fill:var(--ink)}} .sb .soft{{fill:var(--soft)}} .sb .code{{font-family:ui-monospace,monospace;font-size:13px}}
-.sb .small{{font-size:12px}} .sb .bold{{font-weight:600}} .sb .mid{{text-anchor:middle}} .sb .end{{text-anchor:end}}
-.sb .box{{fill:var(--box);stroke:var(--line)}} .sb .edge{{fill:none;stroke:var(--line);stroke-width:1.5}}
-.sb .a{{fill:var(--a)}} .sb .b{{fill:var(--b)}} .sb .good{{fill:var(--good)}} .sb .bad{{fill:var(--bad)}}
-.sb text.a{{fill:var(--a)}} .sb text.b{{fill:var(--b)}} .sb text.good{{fill:var(--good)}} .sb text.bad{{fill:var(--bad)}}
-.sb .way{{fill:none;stroke-width:2}} .sb .way.a{{stroke:var(--a);fill:none}} .sb .way.b{{stroke:var(--b);fill:none}}
-.sb .way.good{{stroke:var(--good);fill:none}} .sb .dash{{stroke-dasharray:4 4}} .sb .gone{{text-decoration:line-through}}
-.sb .tip{{fill:context-stroke}} .sb .wait{{fill:none;stroke-dasharray:3 3}} .sb .wait.a{{stroke:var(--a)}} .sb .wait.b{{stroke:var(--b)}}
-.sb .on{{fill:#fff}} @media(prefers-color-scheme:dark){{.sb .on{{fill:#0d1117}}}}
-body[data-theme="light"] .sb .on{{fill:#fff}} body[data-theme="dark"] .sb .on{{fill:#0d1117}}
-""".strip()
+_COLOURS: Final = {
+    "LIGHT": {
+        "a": "#1d4ed8",
+        "b": "#b45309",
+        "good": "#15803d",
+        "bad": "#b91c1c",
+        "ink": "#1b1f24",
+        "soft": "#57606a",
+        "line": "#8c959f",
+        "box": "#f6f8fa",
+        "on": "#fff",
+    },
+    "DARK": {
+        "a": "#7aa2f7",
+        "b": "#e0af68",
+        "good": "#6cc58b",
+        "bad": "#f7768e",
+        "ink": "#e6edf3",
+        "soft": "#a3adb8",
+        "line": "#6e7681",
+        "box": "#161b22",
+        "on": "#0d1117",
+    },
+}
 _TIP: Final = (
     '<marker id="{name}-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     '<path class="tip" d="M0 0 8 4 0 8z"/></marker>'
 )
+
+
+def _style() -> str:
+    """Return the style sheet with the colours of both themes in it."""
+    style = (FOLDER / "picture.css").read_text(encoding="utf-8")
+    for theme, colours in _COLOURS.items():
+        style = style.replace(theme, "; ".join(f"--{name}: {value}" for name, value in colours.items()))
+    return style.strip()
 
 
 class Picture:
@@ -47,7 +61,7 @@ class Picture:
             f'aria-labelledby="{name}-title {name}-told">',
             f'<title id="{name}-title">{escape(title)}</title>',
             f'<desc id="{name}-told">{escape(told)}</desc>',
-            f"<style>{_STYLE}\n{style}</style>",
+            f"<style>{_style()}\n{style}</style>",
             f"<defs>{_TIP.format(name=name)}</defs>",
         ]
 
@@ -96,8 +110,8 @@ def race() -> Picture:
         820,
         400,
         "Two replies race",
-        "Workers A and B load the same version. Each handles one reply and commits. The store keeps both as siblings and drops "
-        "the decision of B. It posts MergeSagaState once; worker A merges both and decides; one event leaves.",
+        "Workers A and B load the same version. Each handles its replies and commits. The store keeps both as siblings "
+        "and drops the decision of B. It posts MergeSagaState once; A merges both and decides; one event leaves.",
         style,
     )
     for y, name in ((70, "worker A"), (205, "store"), (340, "worker B")):
@@ -173,8 +187,8 @@ def choices() -> Picture:
         820,
         300,
         "Four ways to take two replies at once",
-        "With a lock the second waits. With a version number and a retry the second does its work twice. With last write wins the "
-        "first one's change is lost. With forks both work at once, and a merge follows.",
+        "With a lock the second waits. With a version number and a retry the second does its work twice. With last "
+        "write wins the first one's change is lost. With forks both work at once, and a merge follows.",
     )
     rows: tuple[tuple[str, str, Callable[[float], None]], ...] = (
         ("a lock", "B waits, and every message pays for the lock", lambda y: _lock(p, y)),
@@ -232,8 +246,8 @@ def halves() -> Picture:
         820,
         236,
         "Facts and decisions",
-        "What the message handlers did are facts: always kept. What decide did is the decision: kept where the commit settles the "
-        "saga, dropped whole where it forks, and taken again after the merge.",
+        "What the message handlers did are facts: always kept. What decide did is the decision: kept where the commit "
+        "settles the saga, dropped whole where it forks, and taken again after the merge.",
     )
     p.text(150, 24, "one run of a saga", "bold mid")
     p.box(12, 38, 276, 84)
@@ -267,8 +281,8 @@ def house() -> Picture:
         820,
         560,
         "What happens to a message, folder by folder",
-        "A lane receives a batch from a queue, sorts it, loads its sagas from the store, merges siblings, runs handlers and "
-        "decide in the functional core, commits atomically, and dispatches and acks. Consumers run beside.",
+        "A lane receives a batch from a queue, sorts it, loads its sagas from the store, merges siblings, runs "
+        "handlers and decide in the functional core, commits atomically, dispatches and acks. Consumers run beside.",
     )
     p.box(12, 52, 150, 330)
     p.text(87, 30, "transports/", "code bold mid")

@@ -36,7 +36,7 @@ def fragments(text: str) -> Iterator[str]:
 def commands(text: str, program: str) -> Iterator[list[str]]:
     """Yield the arguments of every call of *program* in *text*."""
     for fragment in fragments(text):
-        for found in re.finditer(rf"(?<!\bfrom )(?:^|(?<=[\s\"'(=])){program} +(\S.*)", fragment):
+        for found in re.finditer(rf"(?:^|[$|;(\"'=] ?|&& ){program} +(\S.*)", fragment):
             arguments = _END.sub("", found[1])
             try:
                 yield shlex.split(arguments, comments=True)
