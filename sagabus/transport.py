@@ -99,12 +99,15 @@ class QueueInfo:
         depth: messages that wait or are being handled; -1 where the broker cannot tell.
         partitions: how many streams it is split into.
         subscriptions: the topics that it gets.
+        oldest_ms: when its oldest message was put there, ms since 1970, by the broker's clock; None where there is
+            none, or the broker cannot tell.
     """
 
     endpoint: str
     depth: int
     partitions: int
     subscriptions: tuple[str, ...]
+    oldest_ms: int | None = None
 
 
 @frozen

@@ -13,6 +13,7 @@ kombu's own Redis transport is no part of this: it takes messages off a list bef
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
@@ -109,10 +110,21 @@ class RedisStreamsTransport:
         """Return every queue, by name."""
         declarations = [d for _, d in sorted(self._topologies.refresh().endpoints.items())]
         streams = [stream for d in declarations for stream in d.streams]
-        depths = dict(
-            zip(streams, self.link.round([Command(("XLEN", stream), stream) for stream in streams]), strict=True)
-        )
-        return [QueueInfo(d.endpoint, sum(depths[s] for s in d.streams), d.partitions, d.topics) for d in declarations]
+        asks = [Command(("XLEN", stream), stream) for stream in streams]
+        asks += [Command(("XRANGE", stream, "-", "+", "COUNT", 1), stream) for stream in streams]
+        replies = self.link.round(asks)
+        depths = dict(zip(streams, replies, strict=False))
+        firsts = dict(zip(streams, replies[len(streams) :], strict=True))
+        return [
+            QueueInfo(
+                d.endpoint,
+                sum(depths[s] for s in d.streams),
+                d.partitions,
+                d.topics,
+                min((_came_ms(firsts[s]) for s in d.streams if firsts[s]), default=None),
+            )
+            for d in declarations
+        ]
 
     def staff(self, claim_s: float) -> dict[str, tuple[int | None, int | None]]:
         """Return who works on each queue, for people: how many looked into it lately, and when its oldest came.
@@ -136,11 +148,7 @@ class RedisStreamsTransport:
                     one = dict(zip(fields[::2], fields[1::2], strict=True))
                     if one[b"idle"] <= claim_s * 1000:
                         alive.add(one[b"name"].removesuffix(SECOND.encode()))
-            came_ms = [
-                int(first[0][0].partition(b"-")[0])
-                for first in firsts
-                if first and not isinstance(first, redis.ResponseError)
-            ]
+            came_ms = [_came_ms(first) for first in firsts if first and not isinstance(first, redis.ResponseError)]
             known = not any(isinstance(consumers, redis.ResponseError) for consumers in lists)
             found[name] = (len(alive) if known else None, min(came_ms, default=None))
         return found
@@ -148,3 +156,8 @@ class RedisStreamsTransport:
     def close(self) -> None:
         """Close every idle connection; those in use close when their round ends."""
         self.link.close()
+
+
+def _came_ms(entries: Sequence[Any]) -> int:
+    """Return when the first of *entries* was put into its stream, ms since 1970."""
+    return int(entries[0][0].partition(b"-")[0])

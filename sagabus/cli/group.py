@@ -17,7 +17,7 @@ SECTIONS: Final = (
     ("begin", ("init", "new", "dev")),
     ("run", ("worker", "send", "health", "doctor")),
     ("look", ("list", "inspect", "tail")),
-    ("act", ("dead", "timers")),
+    ("act", ("dead", "timers", "pause", "resume")),
     ("prove", ("simulate", "record", "replay")),
     ("tools", ("docs", "completion")),
 )

@@ -1,4 +1,4 @@
-"""`sagabus list`: sagas, queues, routes, dead letters and timers."""
+"""`sagabus list`: sagas, queues, workers, routes, dead letters and timers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import click
 
 from sagabus.cli.output import console, emit, json_option, print_table
 from sagabus.cli.session import opened
+from sagabus.health.checks import said_of
 
 if TYPE_CHECKING:
     from sagabus.bus import Bus
 
 Rows = list[dict[str, Any]]
-_KINDS: Final = ("queues", "routes", "dead", "timers")
+_KINDS: Final = ("queues", "workers", "routes", "dead", "timers")
 
 
-@click.command("list", short_help="List sagas, queues, routes, dead letters, timers.")
+@click.command("list", short_help="List sagas, queues, workers, routes, dead letters, timers.")
 @click.argument("app")
 @click.option("--saga", "name", metavar="NAME", help="Sagas of this class only.")
 @click.option("--queues", is_flag=True, help="Endpoints, what waits for them, and what they subscribe to.")
+@click.option("--workers", is_flag=True, help="Processes at work, and what they do; of the last minute.")
 @click.option("--routes", is_flag=True, help="Message types, where they go, and who handles them.")
 @click.option("--dead", is_flag=True, help="Messages that were given up, newest first.")
 @click.option("--timers", is_flag=True, help="Messages that wait for their time, soonest first.")
@@ -61,12 +63,15 @@ def _print(kind: str, rows: Rows) -> None:
 
 
 def _text(value: Any) -> object:
+    if value is None:
+        return ""
     return ", ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 _NAMES: Final = {
     "sagas": "sagas",
     "queues": "queues",
+    "workers": "workers",
     "routes": "messages",
     "dead": "dead letters",
     "timers": "timers",
@@ -90,16 +95,45 @@ def _sagas(bus: Bus, limit: int, name: str | None) -> tuple[Rows, bool]:
 
 def _queues(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
     queues = bus.transport.queues()
+    now_ms, _ = bus.store.next_due_ms()
+    paused = bus.store.presence.paused()
     rows: Rows = [
         {
             "endpoint": queue.endpoint,
             "depth": queue.depth,
+            "oldest_s": None if queue.oldest_ms is None else max(now_ms - queue.oldest_ms, 0) / 1000,
             "partitions": queue.partitions,
+            "paused": said_of(paused[queue.endpoint]) if queue.endpoint in paused else "",
             "subscriptions": list(queue.subscriptions),
         }
         for queue in queues[:limit]
     ]
     return rows, len(queues) > limit
+
+
+def _workers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+    from sagabus.envelope import rfc3339
+
+    roster = bus.store.presence.cards()
+    rows: Rows = []
+    for card in roster.cards[:limit]:
+        counts = card.counts.values()
+        rows.append(
+            {
+                "worker": card.worker,
+                "host": card.host,
+                "pid": card.pid,
+                "endpoints": list(card.endpoints),
+                "state": card.state,
+                "seen_s": max(roster.now_ms - card.seen_ms, 0) / 1000,
+                "per_s": card.handled_per_s,
+                "handled": sum(each.handled for each in counts),
+                "failed": sum(each.failed for each in counts),
+                "dead": sum(each.dead for each in counts),
+                "started": rfc3339(card.started_ms),
+            }
+        )
+    return rows, len(roster.cards) > limit
 
 
 def _routes(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
@@ -139,6 +173,7 @@ def _timers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
 _LISTS: Final[dict[str, Callable[[Bus, int, str | None], tuple[Rows, bool]]]] = {
     "sagas": _sagas,
     "queues": _queues,
+    "workers": _workers,
     "routes": _routes,
     "dead": _dead,
     "timers": _timers,

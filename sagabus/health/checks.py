@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from sagabus.envelope import rfc3339
 from sagabus.health.facts import Facts, SagaFacts
 from sagabus.health.finding import Finding, fail, ok, warn
 from sagabus.health.server_checks import reachable, servers
+from sagabus.telemetry.card import Pause
 
 _FILLING: Final = 0.5
 _FULL: Final = 0.9
@@ -19,6 +21,12 @@ _SHOWN: Final = 5
 def check_all(facts: Facts) -> list[Finding]:
     """Return what all checks say of *facts*, in a fixed order."""
     return [finding for check in _ALL for finding in check(facts)]
+
+
+def said_of(pause: Pause) -> str:
+    """Return who has paused an endpoint, since when, and why."""
+    since = f" since {rfc3339(pause.at_ms)}" if pause.at_ms else ""
+    return f"by {pause.by or 'somebody'}{since}" + (f": {pause.why}" if pause.why else "")
 
 
 def queues(facts: Facts) -> Iterator[Finding]:
@@ -34,7 +42,11 @@ def queues(facts: Facts) -> Iterator[Finding]:
         if queue.consumers is not None:
             shown += f", {queue.consumers} at work on it"
         share = queue.depth / queue.max_length if queue.max_length else 0.0
-        if queue.depth and queue.consumers == 0:
+        if queue.paused:
+            held_up = f", of {queue.max_length}: senders are held up" if share >= _FULL else ""
+            found, mend = f"{shown}{held_up}; paused {queue.paused}", f"go on: sagabus resume APP {queue.endpoint}"
+            yield fail(name, found, mend) if held_up else warn(name, found, mend)
+        elif queue.depth and queue.consumers == 0:
             yield fail(name, shown, f"start a worker: sagabus worker APP --endpoints {queue.endpoint}")
         elif share >= _FULL:
             yield fail(name, f"{shown}, of {queue.max_length}: senders are held up", "start more workers for it")

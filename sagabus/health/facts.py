@@ -39,6 +39,7 @@ class QueueFacts:
         consumers: workers that looked into it within the claim time; None where the broker cannot tell.
         oldest_s: how long ago its oldest message was put there, s; None where there is none, or the broker cannot tell.
         handles: whether anything of this app handles its messages.
+        paused: who has paused it, since when, and why; empty where nobody has.
     """
 
     endpoint: str
@@ -47,6 +48,7 @@ class QueueFacts:
     consumers: int | None = None
     oldest_s: float | None = None
     handles: bool = True
+    paused: str = ""
 
 
 @frozen

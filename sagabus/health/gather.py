@@ -17,11 +17,13 @@ from sagabus.commit import HistoryEntry, Lifecycle, Snapshot, Want
 from sagabus.connect import check_package, scheme_of
 from sagabus.envelope import Incoming, SagaKey, decode
 from sagabus.errors import CorruptRecordError, SagabusError, ShadowedPackageError, StoreRefusedError, UnavailableError
+from sagabus.health.checks import said_of
 from sagabus.health.facts import Facts, QueueFacts, SagaFacts, ServerFacts
 from sagabus.link import Link
 from sagabus.link.fitness import parse_info
 from sagabus.outgoing import posted_merge
 from sagabus.printable import said
+from sagabus.telemetry.card import Pause
 
 _OURS: Final = ("sagas", "mergers", "transports")
 _PAGE: Final = 200
@@ -56,6 +58,7 @@ class _Gathering:
     limit: int
     facts: Facts = field(init=False)
     _now_ms: int = field(default=0, init=False)
+    _paused: Mapping[str, Pause] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.facts = Facts(self.bus.claim_s)
@@ -75,6 +78,7 @@ class _Gathering:
     def store(self) -> None:
         store = self.bus.store
         self._now_ms, _ = store.next_due_ms()
+        self._paused = store.presence.paused()
         waiting = [item for item in store.scheduled(self.limit) if item.due_ms < self._now_ms]
         first_ms = min((item.due_ms for item in waiting), default=self._now_ms)
         self.facts = evolve(
@@ -166,6 +170,7 @@ class _Gathering:
                     endpoint.options.max_length if endpoint else None,
                     consumers,
                     (self._now_ms - came_ms) / 1000 if came_ms and self._now_ms else None,
+                    paused=said_of(self._paused[queue.endpoint]) if queue.endpoint in self._paused else "",
                 )
             )
         self.facts = evolve(self.facts, queues=tuple(queues))

@@ -108,6 +108,18 @@ class TransportContract:
         """Return how many messages the queue of *endpoint* holds."""
         return next(queue.depth for queue in transport.queues() if queue.endpoint == endpoint)
 
+    def test_queue_tells_when_its_oldest_message_came_where_the_broker_can(self, transport: Transport) -> None:
+        """By the broker's clock; None where it cannot tell, and of an empty queue."""
+        transport.declare("a", subscriptions=[])
+        assert [queue.oldest_ms for queue in transport.queues()] == [None]
+        for name in ("one", "two"):
+            transport.send([command("a", name.encode())])
+        [first] = [queue.oldest_ms for queue in transport.queues()]
+        assert first is None or abs(time.time() * 1000 - first) < 3_600_000
+        receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+        take(receiver, 2, ack=True)
+        assert [queue.oldest_ms for queue in transport.queues()] == [None]
+
     # -- from sender to queue ------------------------------------------------------------------------------------
 
     def test_command_sent_reaches_exactly_one_queue(self, transport: Transport) -> None:
