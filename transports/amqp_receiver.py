@@ -118,9 +118,10 @@ class AmqpReceiver:
             raise ConnectionError(f"{error.reply_text}; it was declared again") from error
 
     def _receive(self, limit: int, give_up_at: float) -> list[Delivery]:
-        if self._epoch != self.session.epoch or limit > self._prefetch:
-            self._consume(limit)
         while True:
+            # In the loop, for what is moved may have to be published on a new connection.
+            if self._epoch != self.session.epoch or limit > self._prefetch:
+                self._consume(limit)
             if time.monotonic() >= self._look_at:
                 if left_behind := self._take_left_behind():
                     return [left_behind]
@@ -202,11 +203,12 @@ class AmqpReceiver:
             )
         if self._epoch != self.session.epoch:
             return True  # published on a new connection, on which these come again: sent twice, lost never
-        self._arrived = deque((e, m) for e, m in self._arrived if not m.delivery_info["redelivered"])
-        for _, message in again:
-            number = message.delivery_info["delivery_tag"]
+        numbers = {m.delivery_info["delivery_tag"] for _, m in again}
+        # These and no others: more that were delivered before may have come while the broker confirmed.
+        self._arrived = deque((e, m) for e, m in self._arrived if m.delivery_info["delivery_tag"] not in numbers)
+        for number in sorted(numbers):
             self._channel.basic_ack(number)
-            self._unacked.discard(number)
+        self._unacked -= numbers
         return True
 
     def _take_left_behind(self) -> Delivery | None:

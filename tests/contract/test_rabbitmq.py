@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -16,6 +16,7 @@ from sagabus.testing.transport_contract import bodies, command, event, take
 from sagabus.transport import Refusal
 from tests.contract.test_transports import fresh_namespace
 from transports.amqp import AmqpTransport
+from transports.amqp_session import Outgoing
 
 
 @pytest.fixture
@@ -47,6 +48,57 @@ def test_connection_lost_while_handling_brings_the_batch_again_alone(transport: 
     assert sorted((delivery.body, delivery.count) for delivery in came) == [(b"0", 2), (b"1", 2), (b"2", 2)]
     receiver.exchange((), came, (), 0, 0.0)
     assert bodies(take(receiver, 1)) == [b"sent"]
+
+
+def test_redelivered_messages_that_come_while_others_are_moved_are_handed_out_too(
+    transport: AmqpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More come again than one batch takes, as after a restart of the broker: none stays in hand, unacked for ever."""
+    transport.declare("a", subscriptions=[])
+    transport.send([command("a", b"%d" % n) for n in range(4)])
+    first, second = (transport.receiver(["a"], consumer=name, claim_s=60) for name in "cd")
+    assert len(take(first, 4)) == 4
+    assert second.receive(2, 0.0) == []  # it consumes from now on
+    session, publish = second.session, second.session.publish
+
+    def publish_late(messages: Sequence[Outgoing]) -> set[int]:
+        """Publish when all have come, as on a broker that is quick to send and slow to confirm; once."""
+        monkeypatch.undo()
+        while len(second._unacked) < 4 and session.drain(5.0):
+            pass
+        return publish(messages)
+
+    monkeypatch.setattr(session, "publish", publish_late)
+    first.close()
+    came = take(second, 4, limit=2, ack=True)
+    assert sorted((delivery.body, delivery.count) for delivery in came) == [(b"%d" % n, 2) for n in range(4)]
+    second.close()
+    assert transport.queues()[0].depth == 0
+
+
+def test_connection_lost_while_redelivered_messages_are_moved_brings_all_on_the_next(
+    transport: AmqpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be moved is moved, perhaps twice, and nothing of the lost connection is looked at any more."""
+    transport.declare("a", subscriptions=[])
+    transport.send([command("a", b"%d" % n) for n in range(2)])
+    first = transport.receiver(["a"], consumer="c", claim_s=60)
+    assert len(take(first, 2)) == 2
+    first.close()
+    second = transport.receiver(["a"], consumer="c", claim_s=60)
+    session, publish = second.session, second.session.publish
+
+    def publish_at_last(messages: Sequence[Outgoing]) -> set[int]:
+        """Lose the connection just before they are published; once."""
+        monkeypatch.undo()
+        session.drop()
+        return publish(messages)
+
+    monkeypatch.setattr(session, "publish", publish_at_last)
+    assert {delivery.body for delivery in take(second, 4, limit=2, ack=True)} == {b"0", b"1"}
+    assert session.epoch == 2
+    second.close()
+    assert transport.queues()[0].depth == 0
 
 
 @pytest.mark.parametrize("properties", [{}, {"content_encoding": "utf-8", "message_id": "é" * 100}])
