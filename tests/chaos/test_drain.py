@@ -11,6 +11,7 @@ from sagabus.testing.transport_contract import command, take
 from tests.chaos.lab.rabbit import messages_in
 from tests.chaos.load.driver import Load
 from tests.chaos.load.settings import Settings
+from tests.servers import rabbitmq_url
 from transports.amqp import AmqpTransport
 
 
@@ -24,19 +25,19 @@ def test_one_quiet_look_is_no_end_of_all_work(valkey_url: str, namespace: str, t
     load.bus.close()
 
 
-def test_messages_that_a_consumer_holds_are_counted_at_once(rabbitmq_url: str, namespace: str) -> None:
+def test_messages_that_a_consumer_holds_are_counted_at_once(namespace: str) -> None:
     """The broker's own lists are seconds behind; a drain that believed them would end with messages in hand."""
-    control = shutil.which(os.environ.get("RABBITMQCTL", "rabbitmqctl"))
-    assert control is not None, "rabbitmq_url would not be there without it"
-    vhost = urlsplit(rabbitmq_url).path[1:]
-    transport = AmqpTransport(rabbitmq_url, namespace=namespace)
-    transport.declare("a", subscriptions=[])
-    before = messages_in(vhost, control, os.environ)
-    transport.send([command("a", b"%d" % n) for n in range(3)])
-    receiver = transport.receiver(["a"], consumer="c", claim_s=60)
-    taken = take(receiver, 3)
-    assert messages_in(vhost, control, os.environ) - before == 3
-    receiver.exchange((), taken[:2], (), 0, 0.0)
-    receiver.close()
-    assert messages_in(vhost, control, os.environ) - before == 1
-    transport.close()
+    with rabbitmq_url() as url:
+        control = shutil.which(os.environ.get("RABBITMQCTL", "rabbitmqctl"))
+        assert control is not None, "rabbitmq_url would not be there without it"
+        vhost = urlsplit(url).path[1:]
+        transport = AmqpTransport(url, namespace=namespace)
+        transport.declare("a", subscriptions=[])
+        transport.send([command("a", b"%d" % n) for n in range(3)])
+        receiver = transport.receiver(["a"], consumer="c", claim_s=60)
+        taken = take(receiver, 3)
+        assert messages_in(vhost, control, os.environ) == 3
+        receiver.exchange((), taken[:2], (), 0, 0.0)
+        receiver.close()
+        assert messages_in(vhost, control, os.environ) == 1
+        transport.close()

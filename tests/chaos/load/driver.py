@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -43,6 +44,8 @@ class Load:
         window: how many errands are under way at once.
         store, transport: what the driver and the judge themselves use, where not what the workers do (a proxy, say).
         prefix: what to put before the workers' command lines.
+        held: returns how many messages are in all queues, those that workers hold included; for brokers whose queues
+            leave these out of their depth. Negative while nobody can tell.
         sent_again: how often a send of the driver failed and was made again.
     """
 
@@ -180,20 +183,26 @@ class Load:
         """Return what is still under way, for people."""
         depths = ", ".join(f"{queue.endpoint} {queue.depth}" for queue in self.bus.transport.queues() if queue.depth)
         missing = [str(errand.saga) for errand in self.accepted if errand.last not in self.done]
+        held = "" if self.held is None else f", {self.held()} with those that workers hold"
         return (
             f"{len(missing)} of {len(self.accepted)} errands are under way, such as {missing[:3]}; "
-            f"in queues: {depths or 'nothing'}; workers ended with {dict(self.crew.codes())}; logs in {self.folder}"
+            f"in queues: {depths or 'nothing'}{held}; "
+            f"workers ended with {dict(self.crew.codes())}; logs in {self.folder}"
         )
 
     def _drain(self, timeout_s: float, quiet_s: float) -> None:
-        moved_at = time.monotonic()
+        quiet_since = math.inf
 
         def is_quiet() -> bool:
-            nonlocal moved_at
+            """Look once. One look is not enough, however long it takes: it sees one queue after the other."""
+            nonlocal quiet_since
             time.sleep(_POLL_S)
+            began_at = time.monotonic()
             if not self._nothing_moves():
-                moved_at = time.monotonic()
-            return time.monotonic() - moved_at >= quiet_s
+                quiet_since = math.inf
+                return False
+            quiet_since = min(quiet_since, time.monotonic())
+            return began_at - quiet_since >= quiet_s
 
         self.until(is_quiet, "an end of all work", timeout_s)
 
