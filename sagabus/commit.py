@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from sagabus.definition import Limits
 from sagabus.envelope import Envelope, Incoming, SagaKey
+from sagabus.index.note import IndexNote
 from sagabus.leases.grant import Grant, LeaseRequest
 from sagabus.outgoing import Outgoing
 from sagabus.versions import Dot, VersionVector
@@ -59,6 +60,7 @@ class Snapshot:
         pending_merge: the id of the MergeSagaState under way; empty where there is none.
         starter: who started it, as the core wrote it; empty while absent.
         grant: who holds its lease, since before it was read; None where the lease was not asked for.
+        index_note: what the index of the store may not have been told of it; None for nothing.
     """
 
     key: SagaKey
@@ -72,6 +74,7 @@ class Snapshot:
     pending_merge: str = ""
     starter: bytes = b""
     grant: Grant | None = None
+    index_note: IndexNote | None = field(default=None, eq=False)
 
 
 @frozen
@@ -208,6 +211,7 @@ class Result:
         posted_merge: whether a MergeSagaState was put into the outbox, under the last id.
         consumed: of the commit's ids, those consumed before -> what they left undispatched, as outbox lines.
         sent: of the commit's ids, those whose commands and events have been sent in the same write.
+        index_note: what the index of the store is still to be told; None for nothing.
     """
 
     outcome: Outcome
@@ -217,6 +221,7 @@ class Result:
     posted_merge: bool = False
     consumed: Mapping[str, bytes] = field(factory=dict)
     sent: frozenset[str] = frozenset()
+    index_note: IndexNote | None = field(default=None, eq=False)
 
 
 @frozen

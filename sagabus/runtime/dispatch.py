@@ -115,8 +115,8 @@ class Dispatcher:
         book = outbound.bookkeeping()
         if homeless:
             self._store.note(Bookkeeping(buried=homeless))
-        if book.dispatched and not (book.scheduled or book.buried) and limit:
-            # Only marks: they can go with the load of the next batch, if there is one.
+        if (book.dispatched or book.indexed) and not (book.scheduled or book.buried) and limit:
+            # Only marks, and notes: they can go with the load of the next batch, if there is one.
             if shares is not None:
                 deliveries = self._receiver.exchange([], [], [], limit, 0.0, **_shared_out(shares)).deliveries
             else:

@@ -9,10 +9,12 @@ from sagabus.bus import Bus
 LEASE: Final = "sagabus/dead-letters"
 EVERY_S: Final = 60.0
 _LETTERS: Final = 1000
+_SAGAS: Final = 1000
 
 
 class Housekeeping:
-    """Removes dead letters, and lines of their audit trail, that are older than the bus keeps them.
+    """Removes dead letters, and lines of their audit trail, that are older than the bus keeps them; what has expired
+    from the index of sagas.
 
     Whoever gets the lease does it; the lease is not given back, so that the next turn comes when it has ended.
 
@@ -27,7 +29,7 @@ class Housekeeping:
         self._next_at = float("-inf")
 
     def step(self, now: float) -> int:
-        """Remove a part of what is too old, if it is time; return how many letters went.
+        """Remove a part of what is too old, if it is time; return how many letters and entries went.
 
         Args:
             now: on the monotonic clock, seconds.
@@ -41,6 +43,8 @@ class Housekeeping:
         gone = self._bus.store.letters.expire(round(self._bus.dead_letter_retention.total_seconds() * 1000), _LETTERS)
         if gone:
             self._log.info("letters-expired", letters=gone)
-        if gone == _LETTERS:
+        index = getattr(self._bus.store, "index", None)
+        trimmed: int = index.trim(_SAGAS) if index is not None else 0
+        if gone == _LETTERS or trimmed >= _SAGAS:
             self._next_at = now
-        return gone
+        return gone + trimmed

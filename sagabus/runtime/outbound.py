@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from attrs import define, field
 
 from sagabus.envelope import SagaKey
+from sagabus.index.note import IndexNote
 from sagabus.outgoing import Outgoing, OutgoingKind
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled
 from sagabus.transport import Delivery, Parcel
@@ -23,6 +24,7 @@ class Outbound:
         unscheduled: ids of timers that need not fire.
         buried: dead letters.
         dispatched: saga -> ids whose outgoing messages these parcels and timers are.
+        indexed: saga -> what the index of the store is to be told.
     """
 
     parcels: list[Parcel] = field(factory=list)
@@ -31,6 +33,7 @@ class Outbound:
     unscheduled: list[str] = field(factory=list)
     buried: list[DeadLetter] = field(factory=list)
     dispatched: dict[SagaKey, list[str]] = field(factory=dict)
+    indexed: dict[SagaKey, IndexNote] = field(factory=dict)
 
     def add(self, messages: Iterable[Outgoing]) -> None:
         """Take messages that a commit released, or a consumer sent."""
@@ -46,6 +49,11 @@ class Outbound:
         """Have the outbox of *key* forget what *message_id* left there, once it has left."""
         self.dispatched.setdefault(key, []).append(message_id)
 
+    def note(self, key: SagaKey, note: IndexNote) -> None:
+        """Have the index be told *note* of *key*, behind what it is to be told of it already."""
+        before = self.indexed.get(key)
+        self.indexed[key] = note if before is None else before.then(note)
+
     def bookkeeping(self) -> Bookkeeping:
         """Return what the store notes after the sends."""
         return Bookkeeping(
@@ -53,7 +61,9 @@ class Outbound:
             tuple(self.unscheduled),
             tuple(self.buried),
             {key: tuple(ids) for key, ids in self.dispatched.items()},
+            self.indexed,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.parcels or self.done or self.scheduled or self.unscheduled or self.buried or self.dispatched)
+        books = self.scheduled or self.unscheduled or self.buried or self.dispatched or self.indexed
+        return bool(self.parcels or self.done or books)

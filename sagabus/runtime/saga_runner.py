@@ -169,6 +169,8 @@ class _Batch:
             self._runner.now_ms = snapshot.now_ms
             ours = snapshot.grant is None or self._leases.take(work.key, snapshot.grant)
             self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed, snapshot.timers)
+            if snapshot.index_note is not None:
+                self._outbound.note(work.key, snapshot.index_note)
             self._exhausted(work, snapshot)
             if not work.incoming:
                 continue
@@ -252,6 +254,8 @@ class _Batch:
             self._consumed_before(work, commit.key, commit.life, result.consumed, None)
         if result.outcome in (Outcome.AGAIN, Outcome.DUPLICATE):
             return
+        if result.index_note is not None:
+            self._outbound.note(work.key, result.index_note)
         halves = [commit.facts]
         if result.outcome is Outcome.STORED and commit.decision is not None:
             halves.append(commit.decision)

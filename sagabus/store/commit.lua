@@ -3,17 +3,23 @@
 -- The rules, and their numbers, are those of memory.py; change neither without the other.
 -- KEYS      four a saga:
 --   hash    {saga}:r   the record. m: the meta (MessagePack: format, life, completed, clock, live versions with their
---                      contexts, pending merge id; vectors are flat arrays actor, counter, ...); v<dot>: a state;
+--                      contexts, pending merge id, when its life began, since when it has siblings, when it completed
+--                      and expires, ms, or 0; vectors are flat arrays actor, counter, ...); v<dot>: a state;
 --                      p<dot>: the state it was computed from; s: who started it; t<name>: the id of a timer
 --   zset    {saga}:i   consumed message id -> when, ms
 --   hash    {saga}:o   outbox: consumed message id -> lines not yet dispatched
 --   list    {saga}:h   history, oldest first: MessagePack arrays, see layout.py
 --           before them, where messages may go straight into queues on this server: a hash whose field "version" says
---           which queues there are, and S streams
+--           which queues there are, and S streams; then, where C is not 0:
+--   set     {index}:names   the classes of sagas that are in the index
+--           and two a class:
+--   zset    {index}:age     saga id -> when its life began, ms; or, below zero, when its tombstone expires
+--   zset    {index}:forked  saga id -> since when it has siblings
 -- ARGV[1]   the actor: of the primary that this runs on
 -- ARGV[2]   the version of the queues that the caller knows; '' where nothing goes straight into them
 -- ARGV[3]   S, how many of KEYS are streams; then S integers: the length from which that stream is full
--- ARGV      for each saga how many values follow; then fifteen of them, its ids, and messages of its decision:
+-- ARGV      C, how many classes of sagas there are, where the index lies on this server; else 0; then C names of them
+-- ARGV      for each saga how many values follow; then seventeen of them, its ids, and messages of its decision:
 --   1 flags            B begins a life, L late, C completes, S must settle, N no version, D has a decision, P has a parent
 --   2 life             3 context, flat      4 parents, flat      5 facts: state      6 decision: state
 --   7 parent's state   8 starter            9 id for a MergeSagaState, should one be posted
@@ -23,12 +29,15 @@
 --   12 history         the tail of the entry, MessagePack
 --   13 decision: outbox lines for the last id
 --   14 what a posted MergeSagaState leaves in the outbox
---   15 the number of ids; then for each: the id, the outbox lines of its facts, and messages of its facts
+--   15 which of the C classes it is of, or 0     16 its id, as the index has it
+--   17 the number of ids; then for each: the id, the outbox lines of its facts, and messages of its facts
 --   messages           their number; then for each: what stands before its body in its outbox line, the body, the number
 --                      of its streams, and which of them
 -- RETURNS   the actor; 1 if messages went straight into their queues, else 0, and they are in the outbox, too; then for
 --           each saga: outcome, reason, counter of the version written or 0, live versions, 1 if a merge was posted, for
---           each id false or its undispatched lines; or, where a record cannot be read: 'error', the cause
+--           each id false or its undispatched lines, and, where the index lies elsewhere and something changed for it:
+--           its two scores, false for no change, the second below zero for none since then; or, where a record cannot
+--           be read: 'error', the cause; or, where the index cannot be written: 'refused', the cause
 
 local actor = ARGV[1]
 local time = redis.call('TIME')
@@ -57,6 +66,26 @@ local function messages(at, deliver)
     last = last + 3 + count
   end
   return lines, last + 1
+end
+
+-- The index of each class, by its number: its keys, and whether they have been looked at.
+local classes = {}
+local classes_at = 4 + streams
+local first_saga = ARGV[2] ~= '' and 2 + streams or 1
+local names = KEYS[first_saga]
+for c = 1, tonumber(ARGV[classes_at]) do
+  local k = first_saga + 2 * c - 1
+  classes[c] = {name = ARGV[classes_at + c], age = KEYS[k], forked = KEYS[k + 1]}
+end
+if #classes > 0 then first_saga = first_saga + 1 + 2 * #classes end
+
+-- A foreign value under a key of the index must be noticed before anything is written.
+local function check_index(class)
+  if class.checked then return end
+  for key, command in pairs({[class.age] = 'ZCARD', [class.forked] = 'ZCARD', [names] = 'SCARD'}) do
+    if not pcall(redis.call, command, key) then error({refused = key}, 0) end
+  end
+  class.checked = true
 end
 
 local function vector(flat)
@@ -111,9 +140,9 @@ end
 
 local function commit(k, at)
   local R, I, O, H = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local count = tonumber(ARGV[at + 14])
+  local count = tonumber(ARGV[at + 16])
   local ids, lines, parcels = {}, {}, {}
-  local from = at + 15
+  local from = at + 17
   for j = 1, count do
     ids[j], parcels[j] = ARGV[from], from + 2
     local more
@@ -236,6 +265,34 @@ local function commit(k, at)
     end
   end
 
+  -- What the index is to say from now on. What an older sagabus has stored comes into it with its next commit.
+  local started, since = meta and not revived and meta[7] or 0, meta and not revived and meta[8] or 0
+  local ended_at, expires = meta and not revived and meta[9] or 0, meta and not revived and meta[10] or 0
+  local age, fork, unknown = false, false, started == 0
+  if not has.L then
+    if unknown then
+      started = now
+      local oldest = meta and not revived and redis.call('LINDEX', H, 0)
+      if oldest then
+        local ok, _, _, _, _, at_ms = pcall(cmsgpack.unpack_limit, oldest:sub(2), 4)
+        if ok and type(at_ms) == 'number' then started = at_ms end
+      end
+      age = started
+    end
+    if ended then
+      ended_at, expires = now, now + limits[4]
+      age = -expires
+    end
+    if #live > 1 then
+      if since == 0 then since, fork = now, now end
+    elseif since ~= 0 or (meta and #meta[5] > 1) then
+      since, fork = 0, -now
+    end
+  end
+  local class = classes[tonumber(ARGV[at + 14])]
+  local changed = age or fork
+  if class and changed then check_index(class) end
+
   -- A MergeSagaState may be handled under an id that was consumed before: what that left undispatched stays.
   local merging = meta and meta[6] or ''
   local unsent = merging ~= '' and redis.call('HGET', O, merging) or ''
@@ -272,7 +329,7 @@ local function commit(k, at)
   end
   if not has.L then
     set[#set + 1] = 'm'
-    set[#set + 1] = pack({1, life, completed, flatten(clock), live, pending})
+    set[#set + 1] = pack({1, life, completed, flatten(clock), live, pending, started, since, ended_at, expires})
   end
   in_parts('HDEL', R, unset)
 
@@ -312,14 +369,33 @@ local function commit(k, at)
     -- Below zero it has none: a tombstone that was restored from a copy without its expiry must not end here.
     for _, key in ipairs(ttl < 0 and {} or {R, I, O, H}) do redis.call('PEXPIRE', key, ttl) end
   end
-  return {outcome, '', counter, #live, posted and 1 or 0, seen}
+  if class and changed then
+    local id = ARGV[at + 15]
+    if age then
+      redis.call('ZADD', class.age, age, id)
+      if unknown and not class.known then
+        redis.call('SADD', names, class.name)
+        class.known = true
+      end
+    end
+    if fork then
+      if fork > 0 then redis.call('ZADD', class.forked, fork, id) else redis.call('ZREM', class.forked, id) end
+    end
+  end
+  return {outcome, '', counter, #live, posted and 1 or 0, seen, not class and changed and {age, fork} or nil}
+end
+
+local function failure(cause)
+  if type(cause) ~= 'table' then return {'error', tostring(cause)} end
+  if cause.refused then return {'refused', cause.refused} end
+  return {'error', cause.err}
 end
 
 local reply = {actor, direct and 1 or 0}
-local at = 4 + streams
-for k = ARGV[2] ~= '' and 2 + streams or 1, #KEYS, 4 do
+local at = classes_at + 1 + #classes
+for k = first_saga, #KEYS, 4 do
   local ok, result = pcall(commit, k, at + 1)
-  reply[#reply + 1] = ok and result or {'error', type(result) == 'table' and result.err or tostring(result)}
+  reply[#reply + 1] = ok and result or failure(result)
   at = at + 1 + tonumber(ARGV[at])
 end
 return reply

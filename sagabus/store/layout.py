@@ -1,7 +1,8 @@
 """How a saga's record lies in Redis: key names, the arguments of the scripts, and what they answer.
 
 Every key of one saga, its lease too, has the hash tag `{NAMESPACE:NAME/ID}`, so they share a slot on a cluster; the
-documents of one group share theirs. The format is version 1; fixtures in the tests keep it readable for ever.
+documents of one group share theirs, and the index of sagas has a slot a class. The format is version 1; fixtures in
+the tests keep it readable for ever.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from sagabus.digest import HalfDigest, digests
 from sagabus.documents.key import DocumentKey, group_tag
 from sagabus.envelope import SagaKey, decode, encode
 from sagabus.errors import CodecError
+from sagabus.index.note import IndexNote
+from sagabus.index.standing import Standing
 from sagabus.leases.grant import LeaseKey
 from sagabus.outgoing import MERGE_LINE, Outgoing, OutgoingKind, line_head, merge_id, to_lines
 from sagabus.transport import Outlet
@@ -46,6 +49,10 @@ class _Meta(msgspec.Struct, array_like=True, frozen=True):
     clock: list[str | int]
     live: list[tuple[str, int, list[str | int]]]
     pending_merge: str
+    started_ms: int = 0
+    forked_ms: int = 0
+    completed_ms: int = 0
+    expires_ms: int = 0
 
 
 class _Trace(msgspec.Struct, array_like=True, frozen=True):
@@ -83,6 +90,19 @@ class TimerPlace(NamedTuple):
     bodies: str
 
 
+class IndexPlace(NamedTuple):
+    """The keys of the index of one class of sagas.
+
+    Attributes:
+        ages: id -> lifecycle and age in one: of a live saga when its life began, ms since 1970; of a completed one when
+            it expires, ms since 1970, below zero.
+        forks: id -> since when it has siblings, ms since 1970; of those that have.
+    """
+
+    ages: str
+    forks: str
+
+
 class Keys:
     """The names of a namespace's keys."""
 
@@ -97,6 +117,7 @@ class Keys:
         self.worker_cards = f"{namespace}:{{{namespace}:presence}}:cards"
         self.workers_seen = f"{namespace}:{{{namespace}:presence}}:seen"
         self.paused = f"{namespace}:{{{namespace}:presence}}:paused"
+        self.index_names = f"{namespace}:{{{namespace}:index}}:names"
         self._prefix = f"{namespace}:{{{namespace}:"
         self._documents = f"{namespace}:documents:{{{namespace}:"
 
@@ -108,6 +129,11 @@ class Keys:
         """Return the keys of one of the places where messages wait for their time, each in a slot of its own."""
         tag = f"{{{self.namespace}:timers{f':{number}' if number else ''}}}"
         return TimerPlace(f"{self.namespace}:{tag}:due", f"{self.namespace}:{tag}:body")
+
+    def index(self, name: str) -> IndexPlace:
+        """Return the keys of the index of one class of sagas, in a slot of their own."""
+        prefix = f"{self.namespace}:{{{self.namespace}:index:{name}}}:"
+        return IndexPlace(f"{prefix}age", f"{prefix}forked")
 
     def saga(self, key: SagaKey) -> str:
         """Return what all keys of a saga begin with."""
@@ -165,8 +191,45 @@ def load_keys(prefix: str) -> tuple[str, str, str]:
     return f"{prefix}r", f"{prefix}i", f"{prefix}o"
 
 
-def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[bytes | None]) -> Snapshot:
+def standing(data: bytes) -> Standing:
+    """Return where a saga stands, by the meta of its record; without times where an older sagabus wrote that.
+
+    Raises:
+        CodecError: it cannot be read.
+    """
+    try:
+        meta = _meta_of(data)
+        versions = sum(unflat(meta.clock).values())
+    except (IndexError, ValueError, msgspec.MsgspecError) as error:
+        raise CodecError(f"{type(error).__name__}: {error}") from error
+    return Standing(
+        bool(meta.completed),
+        len(meta.live),
+        meta.life,
+        versions,
+        meta.started_ms,
+        meta.forked_ms,
+        meta.completed_ms,
+        meta.expires_ms,
+    )
+
+
+def _meta_of(data: bytes) -> _Meta:
+    meta = _meta_decoder.decode(data)
+    if meta.format > FORMAT:
+        raise CodecError(
+            f"record format {meta.format} is newer than this code, which knows {FORMAT}", "unknown-version"
+        )
+    return meta
+
+
+def snapshot(
+    want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[bytes | None], *, noting: bool = False
+) -> Snapshot:
     """Return what load.lua answered for one saga.
+
+    Args:
+        noting: whether the index lies elsewhere, so that what may not have been noted there yet is to be said.
 
     Raises:
         CodecError: the record cannot be read.
@@ -175,11 +238,7 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
         return Snapshot(want.key, now_ms)
     record = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
-        meta = _meta_decoder.decode(record[b"m"])
-        if meta.format > FORMAT:
-            raise CodecError(
-                f"record format {meta.format} is newer than this code, which knows {FORMAT}", "unknown-version"
-            )
+        meta = _meta_of(record[b"m"])
         versions = {
             (dot := Dot(actor, counter)): StoredVersion(
                 dot, unflat(context), record[b"v" + (name := str(dot).encode())], record.get(b"p" + name)
@@ -190,6 +249,7 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
         timers = {name[1:].decode(): id_.decode() for name, id_ in record.items() if name[:1] == b"t"}
     except (KeyError, IndexError, ValueError, msgspec.MsgspecError) as error:
         raise CodecError(f"{type(error).__name__}: {error}") from error
+    consumed = {id_: lines for id_, lines in zip(want.ids, seen, strict=False) if lines is not None}
     return Snapshot(
         key=want.key,
         now_ms=now_ms,
@@ -197,11 +257,19 @@ def snapshot(want: Want, now_ms: int, fields: Sequence[bytes], seen: Sequence[by
         life=meta.life,
         clock=clock,
         versions=tuple(versions[dot] for dot in sort_dots(versions)) if len(versions) > 1 else tuple(versions.values()),
-        consumed={id_: lines for id_, lines in zip(want.ids, seen, strict=False) if lines is not None},
+        consumed=consumed,
         timers=timers,
         pending_merge=meta.pending_merge,
         starter=record.get(b"s", b""),
+        # Who consumed them may have died before the index was told.
+        index_note=_note_of(meta, now_ms) if noting and consumed else None,
     )
+
+
+def _note_of(meta: _Meta, now_ms: int) -> IndexNote | None:
+    if not meta.started_ms:
+        return None
+    return IndexNote(-meta.expires_ms if meta.completed else meta.started_ms, meta.forked_ms or -now_ms)
 
 
 class Straight:
@@ -245,10 +313,35 @@ class Straight:
         return found
 
 
+class IndexKeys:
+    """The keys of the index that some commits change in the same write; none on a cluster, where they lie elsewhere.
+
+    Attributes:
+        classes: of the commits -> their numbers, from 1.
+    """
+
+    def __init__(self, keys: Keys | None) -> None:
+        self._keys = keys
+        self.classes: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """Return the number of a class; 0 where the index lies elsewhere."""
+        return 0 if self._keys is None else self.classes.setdefault(name, len(self.classes) + 1)
+
+    def head(self) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments that stand before those of the sagas."""
+        if self._keys is None or not self.classes:
+            return [], [0]
+        keys = [self._keys.index_names]
+        for name in self.classes:
+            keys += self._keys.index(name)
+        return keys, [len(self.classes), *self.classes]
+
+
 _NO_MESSAGES: Final = [0]
 
 
-def commit_args(commit: Commit, by: str, straight: Straight) -> tuple[list[Any], frozenset[str]]:
+def commit_args(commit: Commit, by: str, straight: Straight, index: IndexKeys) -> tuple[list[Any], frozenset[str]]:
     """Return the arguments of commit.lua for one saga, and the ids whose messages may go straight into queues."""
     facts, decision = commit.facts, commit.decision
     last = commit.ids[-1]
@@ -276,7 +369,7 @@ def commit_args(commit: Commit, by: str, straight: Straight) -> tuple[list[Any],
             of_ids += (id_, b"", *ways[0])
             decision_way = ways[1]
     args: list[Any] = [
-        15 + len(of_ids) + len(decision_way),
+        17 + len(of_ids) + len(decision_way),
         _flags(commit),
         commit.life,
         _pack(flat(commit.context)),
@@ -291,6 +384,8 @@ def commit_args(commit: Commit, by: str, straight: Straight) -> tuple[list[Any],
         _pack(trace),
         lines,
         MERGE_LINE + b"\n",
+        index.number(commit.key.name),
+        commit.key.id,
         len(commit.ids),
         *of_ids,
         *decision_way,
@@ -325,7 +420,7 @@ def flat_names(names: dict[str, str]) -> list[str]:
 
 def result(commit: Commit, reply: Sequence[Any], actor: str, sent: frozenset[str]) -> Result:
     """Return what commit.lua answered for one saga; *sent*: the ids whose messages went straight into queues."""
-    name, reason, counter, live, posted, seen = reply
+    name, reason, counter, live, posted, seen, *note = reply
     outcome = _OUTCOMES[name]
     return Result(
         outcome=outcome,
@@ -335,6 +430,7 @@ def result(commit: Commit, reply: Sequence[Any], actor: str, sent: frozenset[str
         posted_merge=bool(posted),
         consumed={id_: lines for id_, lines in zip(commit.ids, seen, strict=False) if lines is not None},
         sent=frozenset() if outcome in _NOTHING_DONE else sent,
+        index_note=IndexNote(*note[0]) if note else None,
     )
 
 

@@ -26,6 +26,7 @@ from sagabus.digest import digests
 from sagabus.envelope import SagaKey
 from sagabus.outgoing import MERGE_LINE, merge_id, to_lines
 from sagabus.store.memory_documents import MemoryDocuments
+from sagabus.store.memory_index import MemoryIndex
 from sagabus.store.memory_leases import MemoryLeases
 from sagabus.store.memory_letters import MemoryLetters
 from sagabus.store.memory_presence import MemoryPresence
@@ -84,6 +85,7 @@ class MemoryStore:
         self.letters = MemoryLetters(now_ms)
         self.waiting = MemoryWaiting(now_ms, self._forget_timer)
         self.presence = MemoryPresence(now_ms)
+        self.index = MemoryIndex(now_ms, self._record, lambda: self._records, self._lock)
 
     @property
     def url(self) -> str:
@@ -124,6 +126,8 @@ class MemoryStore:
                     facts, decision = digests(commit)
                     after.history[-1] = evolve(after.history[-1], facts=facts, decision=decision)
                     self._records[commit.key] = after
+                    if not commit.late:
+                        self.index.note(commit.key, record, after, now)
                 if commit.gives_back and commit.grant is not None:
                     self.leases.release({commit.key: commit.grant})
                 results.append(result)

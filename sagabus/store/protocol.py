@@ -12,10 +12,12 @@ from sagabus.dead_letters.letter import DeadLetter as DeadLetter
 from sagabus.dead_letters.part import LetterStore
 from sagabus.documents.write import DocumentStore
 from sagabus.envelope import SagaKey
+from sagabus.index.note import IndexNote
 from sagabus.leases.grant import LeaseStore
 
 if TYPE_CHECKING:
     from sagabus.errors import CorruptRecordError
+    from sagabus.index.part import SagaIndex
     from sagabus.link import Command, ServerIdentity
     from sagabus.telemetry.part import PresenceStore
     from sagabus.waiting.part import WaitingStore
@@ -51,15 +53,17 @@ class Bookkeeping:
         unscheduled: ids of messages that need not be delivered any more.
         buried: dead letters.
         dispatched: saga -> consumed ids whose outgoing messages have all left; noted after all the above is durable.
+        indexed: saga -> what the index of the store is to be told of it, where its snapshots or results said so.
     """
 
     scheduled: tuple[Scheduled, ...] = ()
     unscheduled: tuple[str, ...] = ()
     buried: tuple[DeadLetter, ...] = ()
     dispatched: Mapping[SagaKey, tuple[str, ...]] = field(factory=dict)
+    indexed: Mapping[SagaKey, IndexNote] = field(factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.scheduled or self.unscheduled or self.buried or self.dispatched)
+        return bool(self.scheduled or self.unscheduled or self.buried or self.dispatched or self.indexed)
 
 
 @frozen
@@ -122,6 +126,11 @@ class Store(Protocol):
     @property
     def presence(self) -> PresenceStore:
         """Return the part that knows which workers are there, and which endpoints are paused."""
+        ...
+
+    @property
+    def index(self) -> SagaIndex:
+        """Return the part that finds sagas without reading every record. Workers run on a store without, too."""
         ...
 
     def open(self) -> None:

@@ -14,14 +14,15 @@ from redis.crc import key_slot
 
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Result, Snapshot, Want
 from sagabus.envelope import SagaKey
-from sagabus.errors import CodecError, CorruptRecordError
+from sagabus.errors import CodecError, CorruptRecordError, StoreRefusedError
 from sagabus.link import EPOCH, Command, Link, Script, ServerIdentity
 from sagabus.link.fitness import check_fit, parse_info, replicas_of
 from sagabus.observe.log import get_logger
 from sagabus.store.chunks import chunks
-from sagabus.store.layout import Keys, Straight, commit_args, history_entry, load_keys, result, snapshot
+from sagabus.store.layout import IndexKeys, Keys, Straight, commit_args, history_entry, load_keys, result, snapshot
 from sagabus.store.protocol import Bookkeeping, DeadLetter, SagaRow, Scheduled
 from sagabus.store.redis_documents import RedisDocuments
+from sagabus.store.redis_index import RedisIndex
 from sagabus.store.redis_leases import RedisLeases, granted
 from sagabus.store.redis_letters import RedisLetters
 from sagabus.store.redis_presence import RedisPresence
@@ -58,6 +59,7 @@ class RedisStore:
         self._timers = RedisTimers(self.link, self._keys)
         self.waiting = RedisWaiting(self.link, self._keys, self._timers)
         self.presence = RedisPresence(self.link, self._keys)
+        self.index = RedisIndex(self.link, self._keys)
         self._opened = False
 
     def agree(self, terms: Terms) -> None:
@@ -117,7 +119,7 @@ class RedisStore:
                 if fields is None:
                     raise CorruptRecordError(str(wants[i].key), seen.decode(errors="replace"))
                 try:
-                    found = snapshot(wants[i], reply[0], fields, seen)
+                    found = snapshot(wants[i], reply[0], fields, seen, noting=self.link.is_cluster)
                 except CodecError as error:
                     raise CorruptRecordError(str(wants[i].key), error) from error
                 snapshots[i] = evolve(found, grant=grants[i]) if i in grants else found
@@ -131,15 +133,17 @@ class RedisStore:
         free: list[frozenset[str]] = [frozenset()] * len(commits)
         for indices in groups:
             straight = Straight(outlet)
+            index = IndexKeys(None if self.link.is_cluster else self._keys)
             keys: list[str] = []
             args: list[Any] = []
             for i in indices:
                 prefix = self._keys.saga(commits[i].key)
                 keys += (*load_keys(prefix), f"{prefix}h")
-                more, free[i] = commit_args(commits[i], by, straight)
+                more, free[i] = commit_args(commits[i], by, straight, index)
                 args += more
-            stream_keys, head = straight.head()
-            keys, args = [*stream_keys, *keys], [EPOCH, *head, *args]
+            stream_keys, stream_args = straight.head()
+            index_keys, index_args = index.head()
+            keys, args = [*stream_keys, *index_keys, *keys], [EPOCH, *stream_args, *index_args, *args]
             # A lease must not be given back before the commit that it is given back with.
             gives_back = any(commits[i].gives_back for i in indices)
             commands.append(_COMMIT.brought(keys, args) if gives_back else _COMMIT.call(keys, args))
@@ -153,6 +157,8 @@ class RedisStore:
             for i, reply in zip(indices, replies, strict=True):
                 if reply[0] == b"error":
                     raise CorruptRecordError(str(commits[i].key), reply[1].decode(errors="replace"))
+                if reply[0] == b"refused":
+                    raise StoreRefusedError(_not_ours(reply[1].decode(errors="replace")))
                 results[i] = result(commits[i], reply, actor.decode(), free[i] if went else frozenset())
         return results
 
@@ -217,7 +223,7 @@ class RedisStore:
         forgetting = evolve(bookkeeping, scheduled=(), buried=())
         if not forgetting or not (bookkeeping.scheduled or bookkeeping.buried):
             return self.note_commands(bookkeeping)
-        self.link.round(self.note_commands(evolve(bookkeeping, unscheduled=(), dispatched={})))
+        self.link.round(self.note_commands(evolve(bookkeeping, unscheduled=(), dispatched={}, indexed={})))
         return self.note_commands(forgetting)
 
     def note_commands(self, bookkeeping: Bookkeeping) -> list[Command]:
@@ -225,6 +231,7 @@ class RedisStore:
         commands += self._timers.scheduling(bookkeeping.scheduled)
         commands += self._timers.unscheduling(bookkeeping.unscheduled)
         commands += self.letters.burying(bookkeeping.buried)
+        commands += self.index.noting(bookkeeping.indexed)
         for key, dispatched in bookkeeping.dispatched.items():
             outbox = f"{self._keys.saga(key)}o"
             commands += [Command(("HDEL", outbox, *ids), outbox) for ids in chunks(dispatched)]
@@ -241,3 +248,10 @@ class RedisStore:
 
     def dead(self, limit: int = 1000) -> list[DeadLetter]:
         return list(islice(self.letters.find(), limit))
+
+
+def _not_ours(key: str) -> str:
+    return (
+        f"the key {key} is no part of an index of sagas, and nothing was written: look whose it is, delete it, "
+        f"and run `sagabus list APP --rebuild-index`"
+    )

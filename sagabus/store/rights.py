@@ -14,12 +14,13 @@ _RIGHTS: Final = Script.beside("sagabus.store", "rights.lua")
 
 # fmt: off
 COMMANDS: Final = (
-    "info", "time", "eval", "evalsha", "scan",
+    "info", "time", "eval", "evalsha", "scan", "dbsize",
     "get", "set", "del", "exists", "persist", "pexpire", "pexpireat", "pttl", "type",
     "hdel", "hexists", "hget", "hgetall", "hkeys", "hlen", "hmget", "hset",
-    "llen", "lrange", "ltrim", "rpush",
+    "lindex", "llen", "lrange", "ltrim", "rpush",
+    "sadd", "scard", "smembers",
     "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zremrangebyscore",
-    "zrevrange", "zrevrank", "zscore",
+    "zrevrange", "zrevrank", "zscan", "zscore",
     "xack", "xadd", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers", "xlen", "xpending",
     "xrange", "xreadgroup",
 )

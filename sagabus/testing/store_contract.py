@@ -26,6 +26,7 @@ from sagabus.leases.grant import Grant, LeaseRequest
 from sagabus.outgoing import Outgoing, OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled, Store
 from sagabus.testing.document_contract import DocumentStoreContract
+from sagabus.testing.index_contract import IndexContract
 from sagabus.testing.lease_contract import LeaseStoreContract
 from sagabus.testing.letter_contract import LetterStoreContract
 from sagabus.testing.presence_contract import PresenceStoreContract
@@ -142,7 +143,12 @@ def letter(id_: str, at_ms: int, endpoint: str = "credit", **changes: Any) -> De
 
 
 class StoreContract(
-    DocumentStoreContract, LeaseStoreContract, LetterStoreContract, PresenceStoreContract, WaitingStoreContract
+    DocumentStoreContract,
+    IndexContract,
+    LeaseStoreContract,
+    LetterStoreContract,
+    PresenceStoreContract,
+    WaitingStoreContract,
 ):
     """The laws of `sagabus.store.protocol.Store`, its parts and its commit rules. Inherit it and give it `store`."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -14,6 +17,7 @@ from sagabus.dead_letters.part import Removal
 from sagabus.dead_letters.sought import Sought
 from sagabus.envelope import SagaKey
 from sagabus.errors import CorruptRecordError, StoreFullError, StoreRefusedError
+from sagabus.index.query import SagaCount, SagaQuery
 from sagabus.leases.grant import LeaseRequest
 from sagabus.link import Command, Link
 from sagabus.link.node import read as read_reply
@@ -21,6 +25,7 @@ from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping, DeadLetter, Scheduled
 from sagabus.store.redis import RedisStore
 from sagabus.telemetry.card import KEPT_MS
+from sagabus.testing.index_contract import ANY, FORKED, begun, ended, every, found, look, split, wrote
 from sagabus.testing.presence_contract import worker_card
 from sagabus.testing.store_contract import (
     KEY,
@@ -39,6 +44,7 @@ from sagabus.testing.store_contract import (
 from sagabus.testing.waiting_contract import FAR_MS, scheduled
 from sagabus.waiting.message import Waiting
 from tests import servers
+from tests.servers import until
 
 FULL = Bookkeeping(
     scheduled=(Scheduled("i", "credit", b"{}", 1),),
@@ -265,6 +271,88 @@ class RedisContract(StoreContract):
                 put(store, refused)
         assert {other: self.raw(store, other, "DUMP") for other in "rioh"} == present
 
+    # -- the index -----------------------------------------------------------------------------------------------
+
+    def index_keys(self, store: RedisStore) -> list[str]:
+        """Return the keys of the index, as far as the test's saga is concerned."""
+        return [*store._keys.index("Order"), store._keys.index_names]
+
+    def run(self, store: RedisStore, name: str, key: str, *args: Any) -> Any:
+        """Run one command on a key."""
+        return store.link.round([Command((name, key, *args), key)])[0]
+
+    def test_rebuild_brings_in_what_the_index_lacks_and_removes_what_is_stored_no_more(self, store: RedisStore) -> None:
+        """As after an upgrade, or a loss of some keys: all of it as it was, told by the records."""
+        keys = begun(store, "a", "b", "c", "d")
+        split(store, keys[1])
+        ended(store, keys[2])
+        before = every(store), store.index.counts(), store.index.forked()
+        for name in self.index_keys(store):
+            self.run(store, "DEL", name)
+        assert store.index.missing(keys) == keys
+        assert (every(store), store.index.counts()) == ([], [])
+        assert store.index.rebuild().added == 5
+        assert (every(store), store.index.counts(), store.index.forked()) == before
+        self.run(store, "DEL", f"{store._keys.saga(keys[3])}r")
+        self.run(store, "ZADD", store._keys.index("Order").forks, 5, "a")
+        rebuilt = store.index.rebuild()
+        assert (rebuilt.sagas, rebuilt.added, rebuilt.removed) == (3, 1, 1)
+        assert store.index.counts() == [SagaCount("Order", 2, 1)]
+
+    def test_sagas_of_an_older_sagabus_are_dated_by_their_history(self, store: RedisStore) -> None:
+        """Their records say no times; each comes into the index with its next commit, or all by a rebuild."""
+        keys = begun(store, "a", "b", "c")
+        split(store, keys[1])
+        ended(store, keys[2])
+        rows = every(store)
+        for key in keys:
+            record = f"{store._keys.saga(key)}r"
+            meta = msgspec.msgpack.decode(self.run(store, "HGET", record, "m"))
+            self.run(store, "HSET", record, "m", msgspec.msgpack.encode(meta[:6]))
+        for name in self.index_keys(store):
+            self.run(store, "DEL", name)
+        assert found(store, SagaQuery("Order", id="a")) == ["a"]
+        assert wrote(store, look(store, keys[0]), b"next", "next") is Outcome.STORED
+        assert [row.started_ms for row in every(store)] == [rows[0].started_ms]
+        store.index.rebuild()
+        after = every(store)
+        assert [(r.key, r.lifecycle, r.siblings, r.started_ms) for r in after] == [
+            (r.key, r.lifecycle, r.siblings, r.started_ms) for r in rows
+        ]
+        assert [r.forked_since_ms for r in after] == [r.forked_since_ms for r in rows]
+        assert [r.completed_ms for r in after] == [r.completed_ms for r in rows]
+
+    def test_entry_that_is_not_true_is_left_out_and_mended(self, store: RedisStore) -> None:
+        """Nobody is told of a saga what its record does not say."""
+        keys = begun(store, "a", "b")
+        ended(store, keys[1])
+        ages, forks = store._keys.index("Order")
+        self.run(store, "ZADD", ages, 7, "gone", 8, "b", -(2**52), "a")
+        self.run(store, "ZADD", forks, 9, "a", 9, "b")
+        assert store.index.counts() == [SagaCount("Order", 2, 1)]
+        assert (found(store, FORKED), store.index.forked().count) == ([], 0)
+        found(store, ANY)
+        assert found(store, ANY) == ["a", "b"]
+        assert store.index.counts() == [SagaCount("Order", 1, 1)]
+
+    def test_record_that_cannot_be_read_is_told_beside_the_rows(self, store: RedisStore) -> None:
+        """It hides no other."""
+        keys = begun(store, "a", "b")
+        self.run(store, "HSET", f"{store._keys.saga(keys[0])}r", "m", b"\xc1")
+        page = store.index.find(ANY)
+        assert [row.key.id for row in page.rows] == ["b"]
+        assert [error.key for error in page.unreadable] == ["Order/a"]
+        assert [error.key for error in store.index.rebuild().unreadable] == ["Order/a"]
+
+    def test_sagas_are_found_by_prefix_among_many(self, store: RedisStore) -> None:
+        """A scan in many steps: one call looks at a bounded part, and the cursor goes on."""
+        ages = store._keys.index("Order").ages
+        many = [arg for n in range(30_000) for arg in (n + 1, f"m{n}")]
+        for at in range(0, len(many), 2000):
+            self.run(store, "ZADD", ages, *many[at : at + 2000])
+        begun(store, "x1", "x2", "x3")
+        assert sorted(found(store, SagaQuery(id_prefix="x"), 2)) == ["x1", "x2", "x3"]
+
     @pytest.mark.parametrize("suffix", ["r", "i"])
     def test_foreign_value_under_a_key_is_named_by_a_load(self, store: RedisStore, suffix: str) -> None:
         """Whose key it is is said, so that the other sagas of the batch can be loaded without it."""
@@ -407,7 +495,37 @@ class RedisContract(StoreContract):
         assert store.dead() == [letter("x", 1)]
 
 
-class TestValkey(RedisContract):
+class OneServer(RedisContract):
+    """What holds where the index lies on the server of the records."""
+
+    @pytest.mark.parametrize("which", [0, 1, 2])
+    def test_foreign_value_under_a_key_of_the_index_leaves_nothing_half_written(
+        self, store: RedisStore, which: int
+    ) -> None:
+        """The saga is not to blame, so nothing is given up: the store is refused, with the key, until it is mended."""
+        (other,) = begun(store, "other")
+        key = self.index_keys(store)[which]
+        self.run(store, "DEL", key)
+        self.run(store, "SET", key, "foreign")
+        base = read(store, key=SagaKey("Order", "new"))
+        with pytest.raises(StoreRefusedError, match=rf"{re.escape(key)}.*--rebuild-index"):
+            put(store, writing(base, b"x", "m"))
+        prefix = store._keys.saga(base.key)
+        assert [self.run(store, "EXISTS", f"{prefix}{suffix}") for suffix in "rioh"] == [0, 0, 0, 0]
+        assert put(store, writing(read(store, key=other), b"x", "m")).outcome is Outcome.STORED, "changes no entry"
+        self.run(store, "DEL", key)
+        assert put(store, writing(base, b"x", "m")).outcome is Outcome.STORED
+        store.index.rebuild()
+        assert found(store) == ["new", "other"] or found(store) == ["other", "new"]
+
+    def test_index_is_true_without_a_note(self, store: RedisStore) -> None:
+        """It is written in the same write as the records."""
+        (result,) = store.commit([writing(read(store), b"s", "m")], by="w")
+        assert result.index_note is None
+        assert found(store) == [KEY.id]
+
+
+class TestValkey(OneServer):
     """The server that the embedded store runs."""
 
     @pytest.fixture
@@ -423,7 +541,7 @@ class TestValkey(RedisContract):
         elsewhere.close()
 
 
-class TestRedis(RedisContract):
+class TestRedis(OneServer):
     """The oldest Redis that is supported."""
 
     @pytest.fixture
@@ -441,6 +559,48 @@ class TestCluster(RedisContract):
     def test_cluster_shares_its_writes_with_nobody(self, store: RedisStore) -> None:
         """Queues and sagas lie in different slots, so no transport can mark and ack in one write."""
         assert store.server is None
+
+    def test_crash_before_the_index_is_told_is_mended_by_the_redelivery(self, store: RedisStore) -> None:
+        """The messages have not been acked: who gets them again tells the index what is true by then."""
+        (result,) = store.commit([writing(read(store), b"s", "start")], by="w")
+        assert result.index_note is not None
+        assert found(store) == []
+        again = read(store, "start")
+        assert again.index_note is not None
+        store.note(Bookkeeping(indexed={KEY: again.index_note}))
+        assert found(store) == [KEY.id]
+        base = read(store)
+        put(store, writing(base, b"left", "l"))
+        put(store, writing(base, b"right", "r"))
+        told = read(store, "r").index_note
+        assert told is not None
+        store.note(Bookkeeping(indexed={KEY: told}))
+        assert found(store, FORKED) == [KEY.id]
+        put(store, writing(read(store), b"end", "end", completes=True))
+        told = read(store, "end").index_note
+        assert told is not None
+        store.note(Bookkeeping(indexed={KEY: told}))
+        assert store.index.counts() == [SagaCount("CreditCheck", 0, 1)]
+        assert store.index.forked().count == 0
+
+    def test_notes_that_overtake_each_other_hide_no_saga(self, store: RedisStore) -> None:
+        """What is older than what the index says is passed over; what is wrong all the same is mended when listed."""
+        base = started(store)
+        notes = []
+        for commit in (writing(base, b"left", "l"), writing(base, b"right", "r")):
+            notes.append(put(store, commit).index_note)
+        notes.append(put(store, writing(read(store), b"both", "merge")).index_note)
+        forked_again = read(store)
+        until(lambda: read(store).now_ms > forked_again.now_ms, "the next millisecond")
+        put(store, writing(forked_again, b"left", "l2"))
+        notes.append(put(store, writing(forked_again, b"right", "r2")).index_note)
+        told = [note for note in notes if note is not None]
+        assert len(told) == 3
+        for order in itertools.permutations(told):
+            self.run(store, "DEL", store._keys.index("CreditCheck").forks)
+            for note in order:
+                store.note(Bookkeeping(indexed={KEY: note}))
+            assert found(store, FORKED) == [KEY.id]
 
     def test_sagas_are_spread_over_the_nodes(self, store: RedisStore) -> None:
         """Keys go by hash slot: every node holds some sagas."""

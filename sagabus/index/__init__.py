@@ -1,0 +1,1 @@
+"""The index: sagas by class, lifecycle, age and siblings, without reading every record."""

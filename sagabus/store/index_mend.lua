@@ -1,0 +1,19 @@
+#!lua
+-- index_mend.lua: have members of an index say what is true, where they still say what was seen.
+-- KEYS[1]  zset    id -> score, see layout.py
+-- ARGV     for each its id, the score that was seen and the one it is to have; '' for none
+-- RETURNS  how many did
+
+local mended = 0
+for i = 1, #ARGV, 3 do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if score and tonumber(score) == tonumber(ARGV[i + 1]) or not score and ARGV[i + 1] == '' then
+    if ARGV[i + 2] == '' then
+      redis.call('ZREM', KEYS[1], ARGV[i])
+    else
+      redis.call('ZADD', KEYS[1], ARGV[i + 2], ARGV[i])
+    end
+    mended = mended + 1
+  end
+end
+return mended
