@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sagabus.redaction import scrub
 
@@ -331,6 +332,23 @@ class SagaNotFoundError(SagabusError):
     def __init__(self, key: str) -> None:
         super().__init__(f"no saga {key}; `sagabus list` shows those there are")
         self.key = key
+
+
+class VersionNotFoundError(SagabusError):
+    """A saga has no such version in its history, or several are called so.
+
+    Attributes:
+        key: which saga, as `NAME/ID`.
+        dot: what was asked for.
+    """
+
+    def __init__(self, key: str, dot: str, known: Sequence[str]) -> None:
+        listed = ", ".join(known[-_SHOWN_VERSIONS:]) or "none"
+        super().__init__(f"{key} has no one version called {dot!r}; its history names {listed}")
+        self.key, self.dot = key, dot
+
+
+_SHOWN_VERSIONS: Final = 10
 
 
 class NothingToMergeError(SagabusError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagabus.cli.app_first import AppFirst
+from sagabus.cli.audit import audit_row, audit_said
 from sagabus.cli.dead_retry import retry
 from sagabus.cli.letter_choice import Choice, filter_options
 from sagabus.cli.output import console, emit, json_option, print_table
@@ -122,7 +123,7 @@ def _print(letter: DeadLetter, resent: bool, trail: list[AuditLine]) -> None:
     if trail:
         out.print(Text("\nwhat was done", "bold underline"))
         for line in trail:
-            out.print(Text(_said(line)), soft_wrap=True)
+            out.print(Text(audit_said(line)), soft_wrap=True)
 
 
 def _context(letter: DeadLetter) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def audit(app: str, id: str, limit: int, as_json: bool) -> None:
     if not trail:
         click.echo("nothing was done", err=True)
     for line in trail:
-        click.echo(_said(line))
+        click.echo(audit_said(line))
 
 
 # -- rows --------------------------------------------------------------------------------------------------------
@@ -232,31 +233,6 @@ def row(letter: DeadLetter) -> dict[str, Any]:
         "attempts": letter.attempts,
         "error": letter.error,
     }
-
-
-def audit_row(line: AuditLine) -> dict[str, Any]:
-    """Return a line of the audit trail as plain data."""
-    from sagabus.envelope import rfc3339
-
-    return {
-        "at": rfc3339(line.at_ms),
-        "by": line.by,
-        "what": line.what,
-        "id": line.id,
-        "endpoint": line.endpoint,
-        "type": line.type,
-        "saga": line.saga,
-        "details": dict(line.details),
-    }
-
-
-def _said(line: AuditLine) -> str:
-    import msgspec
-
-    from sagabus.envelope import rfc3339
-
-    details = msgspec.json.encode(line.details).decode()
-    return f"{rfc3339(line.at_ms)}  {line.by}  {line.what}  {line.endpoint}/{line.id}  {details}"
 
 
 def show_rows(kind: str, found: list[dict[str, Any]], as_json: bool, nothing: str) -> None:

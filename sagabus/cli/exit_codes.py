@@ -17,6 +17,7 @@ from sagabus.errors import (
     SagaNotFoundError,
     UnavailableError,
     UnknownEndpointError,
+    VersionNotFoundError,
     WaitingMessageNotFoundError,
 )
 
@@ -30,6 +31,7 @@ _CODES: Final[tuple[tuple[type[SagabusError], int], ...]] = (
     (UnavailableError, UNREACHABLE),
     (HandlerHungError, HUNG),
     (SagaNotFoundError, NOT_FOUND),
+    (VersionNotFoundError, NOT_FOUND),
     (DeadLetterNotFoundError, NOT_FOUND),
     (WaitingMessageNotFoundError, NOT_FOUND),
     (AmbiguousDeadLetterError, USAGE),

@@ -16,8 +16,8 @@ from sagabus.redaction import scrub
 SECTIONS: Final = (
     ("begin", ("init", "new", "dev")),
     ("run", ("worker", "send", "health", "doctor")),
-    ("look", ("list", "inspect", "tail")),
-    ("act", ("dead", "timers", "pause", "resume")),
+    ("look", ("list", "inspect", "siblings", "tail", "audit")),
+    ("act", ("dead", "timers", "merge", "cancel", "pause", "resume")),
     ("prove", ("simulate", "record", "replay")),
     ("tools", ("docs", "completion")),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,57 +12,67 @@ from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
     from sagabus.commit import HistoryEntry, Snapshot
+    from sagabus.observe.waits_for import Wait
     from sagabus.outgoing import Outgoing
-    from sagabus.store.protocol import Store
 
 
 @click.command("inspect", short_help="Show one saga: state, siblings, version graph.")
 @click.argument("app")
 @click.argument("saga", metavar="NAME/ID")
+@click.option("--graph", is_flag=True, help="The version graph alone.")
+@click.option("--at", metavar="VERSION", help="The state at one version, and what it changed.")
+@click.option("--diff", nargs=2, metavar="FROM TO", help="Where the states at two versions differ.")
 @json_option
-def command(app: str, saga: str, as_json: bool) -> None:
-    """Show one saga: its state, or its siblings side by side; timers, what was not dispatched yet, and its history.
+def command(app: str, saga: str, graph: bool, at: str | None, diff: tuple[str, str] | None, as_json: bool) -> None:
+    """Show one saga: state, or siblings side by side; what it waits for, with what is overdue; its version graph.
 
-    The history is the version graph: lanes are siblings, merges join them. A saga that has completed can be looked at
-    until its retention ends.
+    In the graph lanes are siblings, and merges join them. VERSION is as there: actor:3, or 3 alone. Past states are
+    made again by this app's code; where that is not what was stored, it says so.
 
     \b
       sagabus inspect examples.credit_check.app:bus CreditCheck/42
-      sagabus inspect shop.app:bus Order/17 --json | jq .versions
+      sagabus inspect shop.app:bus Order/17 --diff 3 5
     """
-    from sagabus.commit import Lifecycle, Want
     from sagabus.envelope import SagaKey
-    from sagabus.errors import SagaNotFoundError
+    from sagabus.observe.record import look
+    from sagabus.observe.waits_for import gather
 
+    if sum((graph, at is not None, diff is not None)) > 1:
+        raise click.UsageError("--graph, --at and --diff show one thing each; take one of them")
     key = SagaKey.parse(saga)
     with opened(app) as bus:
-        history = bus.store.history(key)
-        ids = tuple(dict.fromkeys(message.id for entry in history for message in entry.messages))
-        (snapshot,) = bus.store.load([Want(key, ids)])
-        if snapshot.lifecycle is Lifecycle.ABSENT:
-            raise SagaNotFoundError(saga)
-        found = _described(snapshot, _due(bus.store, snapshot), history)
+        seen = look(bus.store, key, app)
+        if at is not None or diff is not None:
+            from sagabus.cli.inspect_versions import show_at, show_diff
+
+            show_at(bus, seen, at, as_json) if at is not None else show_diff(bus, seen, diff, as_json)
+            return
+        history = seen.recorded.history
+        waits = () if graph else gather(bus.store, bus.saga(key.name), seen)
+    if graph:
+        _show_graph(saga, history, as_json)
+        return
+    found = _described(seen.snapshot, waits, history)
     if as_json:
         emit(found)
     else:
         _print(found, history)
 
 
-def _due(store: Store, snapshot: Snapshot) -> dict[str, int]:
-    """Return when the timers of *snapshot* are due, by message id.
+def _show_graph(saga: str, history: Sequence[HistoryEntry], as_json: bool) -> None:
+    from sagabus.cli.drawing import print_graph
 
-    Those are known that are not dispatched yet, or among the next thousand of the store.
-    """
-    if not snapshot.timers:
-        return {}
-    undispatched = [message for _, (messages, _, _) in _outbox(snapshot) for message in messages]
-    return {message.id: message.due_ms for message in undispatched} | {i.id: i.due_ms for i in store.scheduled()}
+    if as_json:
+        emit({"saga": saga, "history": [entry_row(entry) for entry in history]})
+    else:
+        print_graph(console(), history)
 
 
-def _described(snapshot: Snapshot, due: Mapping[str, int], history: Sequence[HistoryEntry]) -> dict[str, Any]:
+def _described(snapshot: Snapshot, waits: Sequence[Wait], history: Sequence[HistoryEntry]) -> dict[str, Any]:
     from sagabus.codec import shown_state
     from sagabus.envelope import rfc3339
 
+    due = {wait.id: wait.due_ms for wait in waits if wait.due_ms is not None}
     return {
         "saga": str(snapshot.key),
         "lifecycle": snapshot.lifecycle.value,
@@ -78,7 +88,25 @@ def _described(snapshot: Snapshot, due: Mapping[str, int], history: Sequence[His
             for name, id_ in sorted(snapshot.timers.items())
         ],
         "undispatched": _undispatched(snapshot),
+        "waits_for": [wait_row(wait, snapshot.now_ms) for wait in waits],
         "history": [entry_row(entry) for entry in history],
+    }
+
+
+def wait_row(wait: Wait, now_ms: int) -> dict[str, Any]:
+    """Return what a saga waits for as plain data."""
+    from sagabus.envelope import rfc3339
+
+    return {
+        "for": wait.kind.value,
+        "name": wait.name,
+        "to": wait.to or None,
+        "id": wait.id or None,
+        "since": None if wait.since_ms is None else rfc3339(wait.since_ms),
+        "due": None if wait.due_ms is None else rfc3339(wait.due_ms),
+        "age_s": round(wait.age_ms(now_ms) / 1000, 3),
+        "overdue": wait.overdue,
+        "remark": wait.remark or None,
     }
 
 
@@ -169,8 +197,31 @@ def _print(found: dict[str, Any], history: Sequence[HistoryEntry]) -> None:
             for row in rows:
                 known = {field: "unknown" if value is None else value for field, value in row.items()}
                 out.print(Text(line.format(**known)), soft_wrap=True)
+    # Timers and what is not dispatched stand above.
+    waited = [wait for wait in found["waits_for"] if wait["for"] in ("answer", "merge") or wait["overdue"]]
+    if waited:
+        _head(out, "waits for")
+        for wait in waited:
+            out.print(Text(_waited(wait), "bold red" if wait["overdue"] else ""), soft_wrap=True)
     _head(out, "history")
     print_graph(out, history)
+
+
+def _waited(wait: dict[str, Any]) -> str:
+    """Return what a saga waits for, in a line."""
+    to = f" from {wait['to']}" if wait["for"] == "answer" else f" to {wait['to']}" if wait["to"] else ""
+    late = f"overdue by {_span(wait['age_s'])}" if wait["for"] == "timer" else f"overdue, {_span(wait['age_s'])} old"
+    age = late if wait["overdue"] else f"{_span(wait['age_s'])} old"
+    words = [f"{wait['for']} {wait['name']}{to}".strip(), age, wait["id"] or "", wait["remark"] or ""]
+    return "  ".join(filter(None, words))
+
+
+def _span(seconds: float) -> str:
+    """Return a span of time as people say it: 12 s, 5 min, 3 h, 2 d."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def _head(out: Any, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.argument("sagas", metavar="NAME[/ID]...", nargs=-1, required=True)
 @click.option("--completed", is_flag=True, help="Of a NAME, only sagas that have completed.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The most sagas of a NAME.")
-def command(app: str, sagas: Sequence[str], completed: bool, limit: int) -> None:
+@click.option("--pytest", "as_pytest", is_flag=True, help="As tests that play them again.")
+def command(app: str, sagas: Sequence[str], completed: bool, limit: int, as_pytest: bool) -> None:
     """Write what really happened to sagas of APP, as JSON lines: messages, versions, merges, what came out.
 
     `sagabus replay` runs that through today's code. The lines hold whole messages and states: keep them
@@ -30,14 +31,27 @@ def command(app: str, sagas: Sequence[str], completed: bool, limit: int) -> None
     \b
       sagabus record shop.app:bus Order/17 > trace.jsonl
       sagabus record shop.app:bus Order --completed --limit 500 > traces.jsonl
+      sagabus record shop.app:bus Order/17 --pytest > tests/test_order_17.py
     """
+    with opened(app) as bus:
+        found = (saga for wanted in sagas for saga in _recorded(bus, app, wanted, completed, limit))
+        for text in _tests(bus, found) if as_pytest else _lines(found):
+            click.echo(text.encode(), nl=False)  # JSON and Python are UTF-8, whatever the terminal is
+
+
+def _lines(found: Iterable[RecordedSaga]) -> Iterator[str]:
+    """Yield the lines of recorded sagas."""
     from sagabus.observe.record_lines import write
 
-    with opened(app) as bus:
-        for wanted in sagas:
-            for recorded in _recorded(bus, app, wanted, completed, limit):
-                for line in write(recorded):
-                    click.echo(line.encode())  # JSON is UTF-8, whatever the terminal is
+    return (f"{line}\n" for saga in found for line in write(saga))
+
+
+def _tests(bus: Bus, found: Iterable[RecordedSaga]) -> Iterator[str]:
+    """Yield the parts of a file of tests that play recorded sagas again."""
+    from sagabus.observe.as_test import as_tests
+    from sagabus.operations.cancel import saga_definition
+
+    return as_tests((saga_definition(bus, saga.key), saga) for saga in found)
 
 
 def _recorded(bus: Bus, app: str, wanted: str, completed: bool, limit: int) -> Iterator[RecordedSaga]:

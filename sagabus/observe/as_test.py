@@ -8,7 +8,7 @@ expected, and mend the code until it comes out so. Fields that are encrypted sta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -53,10 +53,36 @@ def as_test(definition: SagaDefinition, recorded: RecordedSaga) -> str:
     Raises:
         NoTestError: its history does not reach back to the start of a life.
     """
+    return "\n".join([*_imports(recorded.app), "", "", *_body(definition, recorded, _name(recorded)), ""])
+
+
+def as_tests(recorded: Iterable[tuple[SagaDefinition, RecordedSaga]]) -> Iterator[str]:
+    """Yield the parts of one file that has a test for each recorded saga of one app, each with its end of line.
+
+    Raises:
+        NoTestError: as of `as_test`; when the tests before have come.
+    """
+    names: set[str] = set()
+    for definition, saga in recorded:
+        name = _name(saga)
+        number = 2
+        while name in names:
+            name, number = f"{_name(saga)}_{number}", number + 1
+        lines = _body(definition, saga, name)
+        yield "\n".join([*([] if names else _imports(saga.app)), "", "", *lines, ""])
+        names.add(name)
+
+
+def _imports(app: str) -> list[str]:
+    module, _, attribute = app.partition(":")
+    return ["from sagabus.testing import play", "", f"from {module} import {attribute or 'bus'}"]
+
+
+def _body(definition: SagaDefinition, recorded: RecordedSaga, name: str) -> list[str]:
     comparison = rerun(definition, recorded)
     if not comparison.commits:
         raise NoTestError(str(recorded.key), comparison.refusal or "it has no history")
-    module, _, attribute = recorded.app.partition(":")
+    attribute = recorded.app.partition(":")[2]
     life = comparison.commits[0].entry.life
     script = _Script(definition, recorded, comparison.commits, life)
     steps = list(script.steps())
@@ -64,12 +90,7 @@ def as_test(definition: SagaDefinition, recorded: RecordedSaga) -> str:
     if any(is_sealed(value) for value in _values([step for step, _ in steps])):
         remarks.append("it holds encrypted values: run it with the keys that they were encrypted with (SAGABUS_KEYS)")
     lines = [
-        "from sagabus.testing import play",
-        "",
-        f"from {module} import {attribute or 'bus'}",
-        "",
-        "",
-        f"def {_name(recorded)}() -> None:",
+        f"def {name}() -> None:",
         f'{_INDENT}"""{_docstring(recorded)}"""',
         *(f"{_INDENT}# {printable(remark)}" for remark in remarks),
         *(f"{_INDENT}# {letter} is worker {printable(worker)}" for letter, worker in script.workers.items()),
@@ -82,8 +103,7 @@ def as_test(definition: SagaDefinition, recorded: RecordedSaga) -> str:
         if remark:
             lines.append(f"{_INDENT * 3}# {printable(remark)}")
         lines.append(f"{_INDENT * 3}{_literal(step, 3)},")
-    lines += [f"{_INDENT * 2}],", *([f"{_INDENT * 2}life={life},"] if life > 1 else []), f"{_INDENT})", ""]
-    return "\n".join(lines)
+    return [*lines, f"{_INDENT * 2}],", *([f"{_INDENT * 2}life={life},"] if life > 1 else []), f"{_INDENT})"]
 
 
 @define

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from attrs import field, frozen
 
@@ -16,7 +16,7 @@ from sagabus.codec import shown_state
 from sagabus.commit import HistoryEntry, Outcome, Snapshot
 from sagabus.definition import SagaDefinition
 from sagabus.digest import HalfDigest, hashed
-from sagabus.errors import SagabusError
+from sagabus.errors import SagabusError, VersionNotFoundError
 from sagabus.observe.changes import Change, changes
 from sagabus.observe.graph import short_names
 from sagabus.observe.record import RecordedSaga
@@ -41,20 +41,16 @@ class Proof(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class VersionNotFoundError(SagabusError):
-    """A saga has no such version in its history, or several begin so.
+class UnknownStateError(SagabusError):
+    """The state of a version is not known any more.
 
     Attributes:
-        dot: what was asked for.
+        dot: which version.
     """
 
-    def __init__(self, key: object, dot: str, known: Sequence[str]) -> None:
-        listed = ", ".join(known[-_SHOWN:]) or "none"
-        super().__init__(f"{key} has no one version called {dot!r}; its history names {listed}")
-        self.dot = dot
-
-
-_SHOWN: Final = 10
+    def __init__(self, key: object, state: PastState) -> None:
+        super().__init__(f"the state of {key} at {state.dot} is not known: {state.remark}")
+        self.dot = state.dot
 
 
 @frozen
@@ -107,7 +103,7 @@ class PastStates:
         exact = [dot for dot in self.states if name in (str(dot), shown.get(dot))]
         found = exact or [dot for dot in self.states if str(dot.counter) == name]
         if len(found) != 1:
-            raise VersionNotFoundError(self.recorded.key, name, [shown.get(dot, str(dot)) for dot in self.states])
+            raise VersionNotFoundError(str(self.recorded.key), name, [shown.get(dot, str(dot)) for dot in self.states])
         return found[0]
 
     def at(self, dot: Dot) -> PastState:
@@ -117,7 +113,7 @@ class PastStates:
             VersionNotFoundError: the history does not name it.
         """
         if dot not in self.states:
-            raise VersionNotFoundError(self.recorded.key, str(dot), [str(known) for known in self.states])
+            raise VersionNotFoundError(str(self.recorded.key), str(dot), [str(known) for known in self.states])
         return self.states[dot]
 
     def parents(self, dot: Dot) -> tuple[PastState, ...]:

@@ -14,7 +14,7 @@ from sagabus import Bus
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import SagaKey
 from sagabus.errors import ConfigurationError
-from sagabus.observe.as_test import NoTestError, as_test
+from sagabus.observe.as_test import NoTestError, as_test, as_tests
 from sagabus.observe.record import record
 from sagabus.observe.recording import RecordingError
 from sagabus.store.memory import MemoryStore
@@ -111,6 +111,19 @@ def test_as_test_of_a_later_life_begins_with_it() -> None:
     source = as_test(definition("Tally"), record(hand.store, hand.key, HERE))
     assert "life=2," in source
     run(source)
+
+
+def test_as_tests_of_several_sagas_are_one_file(hand: Hand) -> None:
+    """Imports once, and no two tests of one name."""
+    saga = record(hand.store, hand.key, HERE)
+    source = "".join(as_tests([(definition(), saga), (definition(), saga)]))
+    scope: dict[str, Any] = {}
+    exec(compile(source, "generated", "exec"), scope)
+    tests = [name for name in scope if name.startswith("test_")]
+    assert tests == ["test_check_42_as_recorded", "test_check_42_as_recorded_2"]
+    assert source.count("import play") == 1
+    for name in tests:
+        scope[name]()
 
 
 def test_as_test_of_a_trimmed_history_is_refused() -> None:

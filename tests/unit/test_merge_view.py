@@ -10,13 +10,13 @@ from attrs import evolve
 
 from sagabus import handles
 from sagabus.commit import Lifecycle
-from sagabus.errors import NothingToMergeError
+from sagabus.errors import NothingToMergeError, VersionNotFoundError
 from sagabus.observe.changes import MISSING, changes
 from sagabus.observe.ignored import Fate, ignored
 from sagabus.observe.lineage import Origin, common_origin
 from sagabus.observe.merge_view import past_merges, view_merge, view_siblings
 from sagabus.observe.record import look
-from sagabus.observe.states import Proof, VersionNotFoundError, at, past_states
+from sagabus.observe.states import Proof, at, past_states
 from sagabus.store.memory import MemoryStore
 from sagabus.versions import Dot
 from tests.sagas_for_tests import (
