@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ from sagabus.definition import DAY_S, SagaDefinition, definition_of
 from sagabus.documents.documents import Documents
 from sagabus.durability import Durability
 from sagabus.endpoint import Endpoint, EndpointOptions, RetryPolicy
-from sagabus.envelope import MAX_BYTES, MAX_ID_LENGTH
+from sagabus.envelope import MAX_BYTES, chosen_id
 from sagabus.errors import ConfigurationError, QueueFullError, UnknownEndpointError
 from sagabus.footing import Footing
 from sagabus.leases.lease import Lease
@@ -258,14 +257,14 @@ class Bus:
         """
         if after is not None or at is not None:
             now_ms, _ = self.store.next_due_ms()
-            message_id = _message_id(id)
+            message_id = chosen_id(id)
             outgoing = self._outgoing(effects.Send(message, to), message_id, _endpoint(reply_to))
             with self._sending([outgoing]):
                 self._known(outgoing.to)
                 due_ms = effects.due_ms(now_ms, after, at)
                 self.store.note(Bookkeeping(scheduled=(Scheduled(message_id, outgoing.to, outgoing.body, due_ms),)))
             return message_id
-        return self._enter([self._outgoing(effects.Send(message, to), _message_id(id), _endpoint(reply_to))])[0]
+        return self._enter([self._outgoing(effects.Send(message, to), chosen_id(id), _endpoint(reply_to))])[0]
 
     def send_many(
         self, messages: Iterable[Any], to: str | None = None, *, ids: Iterable[str] | None = None, reply_to: str = ""
@@ -278,7 +277,7 @@ class Bus:
             ConfigurationError: there are more messages than ids, or fewer.
         """
         listed = list(messages)
-        chosen = [_message_id(None) for _ in listed] if ids is None else [_message_id(id_) for id_ in ids]
+        chosen = [chosen_id(None) for _ in listed] if ids is None else [chosen_id(id_) for id_ in ids]
         if len(chosen) != len(listed):
             raise ConfigurationError(
                 f"{len(listed)} messages and {len(chosen)} ids; give one id a message, or leave ids= out"
@@ -295,13 +294,13 @@ class Bus:
 
     def publish(self, message: Any, *, id: str | None = None) -> str:
         """Publish an event to every subscriber of its type and return its id; no subscriber is no error."""
-        return self._enter([self._outgoing(effects.Publish(message), _message_id(id))])[0]
+        return self._enter([self._outgoing(effects.Publish(message), chosen_id(id))])[0]
 
     def ask(
         self, message: Any, to: str | None = None, *, timeout: timedelta | float = 30.0, id: str | None = None
     ) -> Any:
         """Send a command, wait for the answer and return it; `request` for code without an event loop."""
-        return self._front.ask(message, to, timeout, _message_id(id))
+        return self._front.ask(message, to, timeout, chosen_id(id))
 
     # -- the way in, from an event loop --------------------------------------------------------------------------
 
@@ -331,7 +330,7 @@ class Bus:
             ConfigurationError: the transport has no reply queues.
             UnknownEndpointError, NoRouteError, QueueFullError: as `send`.
         """
-        return await self._front.request(message, to, timeout, _message_id(id))
+        return await self._front.request(message, to, timeout, chosen_id(id))
 
     async def send_async(
         self,
@@ -348,7 +347,7 @@ class Bus:
         What tasks send at the same time leaves in one round trip. Where the task is cancelled, the message may have
         left, or not: with an *id* it may be sent again.
         """
-        id = _message_id(id)
+        id = chosen_id(id)
         if after is not None or at is not None:
             await self._front.call(lambda: self.send(message, to, id=id, reply_to=reply_to, after=after, at=at))
             return id
@@ -356,7 +355,7 @@ class Bus:
 
     async def publish_async(self, message: Any, *, id: str | None = None) -> str:
         """Publish an event as `publish` does, without blocking the event loop; see `send_async`."""
-        return await self._front.send(self._outgoing(effects.Publish(message), _message_id(id)))
+        return await self._front.send(self._outgoing(effects.Publish(message), chosen_id(id)))
 
     @property
     def _front(self) -> Front:
@@ -477,13 +476,3 @@ class Bus:
 def _endpoint(name: str) -> ReplyAddress | None:
     """Return who waits where an endpoint does; None for nobody."""
     return ReplyAddress(name) if name else None
-
-
-def _message_id(given: str | None) -> str:
-    if given is None:
-        return uuid.uuid4().hex
-    if not 0 < len(given) <= MAX_ID_LENGTH:
-        raise ConfigurationError(
-            f"a message id has 1 to {MAX_ID_LENGTH} characters, this one {len(given)}; shorten it, or hash it"
-        )
-    return given

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -280,6 +281,21 @@ def wrap(message: object, *, id: str, source: str, now_ms: int, checked: bool = 
 def rfc3339(ms: int) -> str:
     """Return a time in ms since 1970 as RFC 3339 text, UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def chosen_id(given: str | None) -> str:
+    """Return the message id that a sender has *given*, or a random one.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if given is None:
+        return uuid.uuid4().hex
+    if not 0 < len(given) <= MAX_ID_LENGTH:
+        raise ConfigurationError(
+            f"a message id has 1 to {MAX_ID_LENGTH} characters, this one {len(given)}; shorten it, or hash it"
+        )
+    return given
 
 
 def derive_id(*parts: object) -> str:

@@ -77,6 +77,13 @@ def rabbitmq_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Yield the URL of a database made for this run."""
+    with servers.postgres() as url:
+        yield url
+
+
 @pytest.fixture
 def namespace() -> str:
     """Return a namespace that no other test uses."""

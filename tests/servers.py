@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import redis
 from attrs import frozen
@@ -27,6 +29,7 @@ from sagabus.store.server_binary import find_server_binary
 
 START_TIMEOUT_S = 60.0
 SLOTS = 16_384
+POSTGRES_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
 RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672//"
 
 # Nothing on disk and no background work: what a test wants of that, it passes in `config`.
@@ -179,6 +182,74 @@ def rabbitmq_url() -> Iterator[str]:
         yield f"{broker.scheme}://{broker.netloc}/{vhost}"
     finally:
         subprocess.run([control, "delete_vhost", vhost], capture_output=True, timeout=60, check=True)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Yield the URL of a PostgreSQL database made for this test, and drop it afterwards.
+
+    On which server: `SAGABUS_TEST_POSTGRES`, else the one on the usual port of this machine where it lets us in, else a
+    private one of the binaries that are installed.
+    """
+    with ExitStack() as stack:
+        url = os.environ.get("SAGABUS_TEST_POSTGRES", POSTGRES_URL)
+        try:
+            server = stack.enter_context(psycopg.connect(url, autocommit=True, connect_timeout=2))
+        except psycopg.OperationalError:
+            url = stack.enter_context(_private_postgres())
+            server = stack.enter_context(psycopg.connect(url, autocommit=True))
+        name = f"sagabus_test_{uuid.uuid4().hex}"
+        server.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield urlsplit(url)._replace(path=f"/{name}").geturl()
+        finally:
+            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def _private_postgres() -> Iterator[str]:
+    """Run a PostgreSQL in a folder of its own, on a free port of the loopback, and yield its URL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    initdb = shutil.which("initdb") or (found and found[-1])
+    if not initdb:
+        missing("there is no PostgreSQL: neither one that answers, nor its initdb")
+    binaries = Path(initdb).resolve().parent
+    # It refuses to run as root.
+    user = "postgres" if os.getuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="sagabus-") as folder:
+        if user:
+            shutil.chown(folder, user)
+        (port,) = free_ports(1)
+        data = f"{folder}/data"
+        options = ["-U", "postgres", "--auth=trust", "--no-sync", "--no-locale", "-E", "UTF8"]
+        subprocess.run(
+            [binaries / "initdb", *options, data], user=user, cwd=folder, capture_output=True, check=True, timeout=60
+        )
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off", "port": port}
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())],
+            user=user,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=end_with_parent(),
+            start_new_session=True,
+        )
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        try:
+            until(lambda: server.poll() is not None or _lets_in(url), "a private PostgreSQL's first answer")
+            yield url
+        finally:
+            server.send_signal(signal.SIGINT)  # which does not wait for who is connected
+            server.wait(30)
+
+
+def _lets_in(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def rabbitmqctl(*arguments: str) -> None:

@@ -15,7 +15,7 @@ from sagabus.redaction import scrub
 
 SECTIONS: Final = (
     ("begin", ("init", "new", "dev")),
-    ("run", ("worker", "send", "health", "doctor")),
+    ("run", ("worker", "relay", "send", "health", "doctor")),
     ("look", ("list", "inspect", "siblings", "tail", "audit")),
     ("act", ("dead", "timers", "merge", "cancel", "pause", "resume")),
     ("prove", ("simulate", "record", "replay")),
