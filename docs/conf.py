@@ -44,6 +44,7 @@ myst_url_schemes = {"http": None, "https": None, "mailto": None, "repository": N
 pages_of_files = {
     "readme": "README.md",
     "changelog": "CHANGELOG.md",
+    "contributing": "CONTRIBUTING.md",
     "examples/approval": "examples/approval/README.md",
     "examples/credit_check": "examples/credit_check/README.md",
     "examples/import_once": "examples/import_once/README.md",
