@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 _KINDS: Final = ("queues", "workers", "routes", "dead", "timers")
 
 
-@click.command("list", short_help="List sagas, queues, workers, routes, dead letters, timers.")
+@click.command("list", short_help="List sagas, queues, workers, routes, timers.")
 @click.argument("app")
 @click.option("--saga", "name", metavar="NAME", help="Sagas of this class only.")
 @click.option("--queues", is_flag=True, help="Endpoints, what waits for them, and what they subscribe to.")

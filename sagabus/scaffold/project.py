@@ -30,7 +30,8 @@ def new_project(folder: Path, package: str | None, version: str) -> dict[Path, s
     title = folder.resolve().name if package is None else package
     name = package_name(title)
     values = {"package": name, "project": name.replace("_", "-"), "title": title, "version": version}
-    return {folder / _placed(path, name): text for path, text in render("project", values).items()}
+    files = {folder / _placed(path, name): text for path, text in render("project", values).items()}
+    return dict(sorted(files.items()))
 
 
 def _placed(path: PurePosixPath, package: str) -> PurePosixPath:
