@@ -41,7 +41,7 @@ def command(app: str, saga: str, graph: bool, at: str | None, diff: tuple[str, s
         raise click.UsageError("--graph, --at and --diff show one thing each; take one of them")
     key = SagaKey.parse(saga)
     with opened(app) as bus:
-        seen = look(bus.store, key, app)
+        seen = look(bus.store, key, app, whole=False)
         if at is not None or diff is not None:
             from sagabus.cli.inspect_versions import show_at, show_diff
 

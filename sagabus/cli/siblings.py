@@ -82,7 +82,7 @@ def _one(bus: Bus, app: str, saga: str, as_json: bool) -> None:
     from sagabus.operations.cancel import saga_definition
 
     key = SagaKey.parse(saga)
-    seen = look(bus.store, key, app)
+    seen = look(bus.store, key, app, whole=False)
     view = view_siblings(saga_definition(bus, key), seen.snapshot, seen.recorded)
     if as_json:
         emit({"kind": "merge-view"} | merge_view_row(view))

@@ -14,6 +14,7 @@ from sagabus.store.protocol import Store
 from sagabus.versions import Dot
 
 _TRIES: Final = 20
+_FEW_TRIES: Final = 3
 
 
 class RestlessSagaError(SagabusError):
@@ -89,16 +90,22 @@ def record(store: Store, key: SagaKey, app: str) -> RecordedSaga:
     return look(store, key, app).recorded
 
 
-def look(store: Store, key: SagaKey, app: str = "") -> Look:
-    """Return a saga and its history, both of one moment; arguments and errors as of `record`."""
+def look(store: Store, key: SagaKey, app: str = "", *, whole: bool = True) -> Look:
+    """Return a saga and its history, both of one moment; arguments and errors as of `record`.
+
+    Args:
+        whole: whether a saga that is never the same before and after is an error; else what was read last is returned,
+            and its history may lack a commit or two. For people, who would rather see that than nothing.
+    """
     (before,) = store.load([Want(key)])
-    for _ in range(_TRIES):
+    for left in range(_TRIES if whole else _FEW_TRIES, 0, -1):
         history = store.history(key)
         ids = tuple(dict.fromkeys(message.id for entry in history for message in entry.messages))
         (snapshot,) = store.load([Want(key, ids)])
         if snapshot.lifecycle is Lifecycle.ABSENT:
             raise SagaNotFoundError(str(key))
-        if (before.clock, before.lifecycle) == (snapshot.clock, snapshot.lifecycle):
+        same = (before.clock, before.lifecycle) == (snapshot.clock, snapshot.lifecycle)
+        if same or (left == 1 and not whole):
             recorded = RecordedSaga(
                 app=app,
                 key=key,

@@ -86,7 +86,7 @@ def request_merge(bus: Bus, key: SagaKey, *, by: str | None = None) -> Requested
         ConfigurationError: the bus has no such class.
     """
     definition = saga_definition(bus, key)
-    seen = look(bus.store, key)
+    seen = look(bus.store, key, whole=False)
     found = what_if(definition, seen.snapshot)
     if found.refused:
         raise MergerRefusesError(str(key), found.refused)
@@ -113,7 +113,7 @@ def request_merge(bus: Bus, key: SagaKey, *, by: str | None = None) -> Requested
 def foresee(bus: Bus, key: SagaKey, *, seed: int = 0) -> WhatIf:
     """Return what a merge of the saga's siblings would give now; nothing is written. Errors as of `request_merge`."""
     definition = saga_definition(bus, key)
-    return what_if(definition, look(bus.store, key).snapshot, seed=seed)
+    return what_if(definition, look(bus.store, key, whole=False).snapshot, seed=seed)
 
 
 def merge_message(definition: SagaDefinition, seen: Look, signing: Signing | None = None) -> Outgoing:

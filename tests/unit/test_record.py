@@ -22,7 +22,7 @@ from sagabus.definition import SagaDefinition
 from sagabus.digest import EffectDigest, digests
 from sagabus.envelope import Incoming, SagaKey, decode, encode, wrap
 from sagabus.errors import SagaNotFoundError
-from sagabus.observe.record import RecordedSaga, RestlessSagaError, record
+from sagabus.observe.record import RecordedSaga, RestlessSagaError, look, record
 from sagabus.observe.record_lines import RecordError, read, write
 from sagabus.observe.rerun import Comparison, rerun
 from sagabus.outgoing import Outgoing, OutgoingKind, posted_merge
@@ -604,6 +604,9 @@ def test_record_of_a_saga_that_is_written_meanwhile_is_taken_again(hand: Hand) -
     restless.handle(incoming(Check("42"), "start"))
     with pytest.raises(RestlessSagaError, match="Check/42 is being written too fast"):
         record(restless.store, KEY, APP)
+    seen = look(restless.store, KEY, whole=False)
+    assert seen.snapshot.lifecycle is Lifecycle.LIVE
+    assert seen.recorded.history
 
 
 def test_record_has_whole_messages_and_readable_states(hand: Hand) -> None:
