@@ -538,6 +538,19 @@ class DeadLetterNotFoundError(DeadLetterError):
         )
 
 
+class DeadLetterGroupNotFoundError(SagabusError):
+    """No group of dead letters is called so, or more than one.
+
+    Attributes:
+        group: what was asked for.
+    """
+
+    def __init__(self, group: str, known: Sequence[str]) -> None:
+        which = f"several groups of dead letters begin with {group!r} ({', '.join(known)}); say more of it"
+        super().__init__(which if known else f"no group of dead letters {group!r}; `sagabus dead groups` lists them")
+        self.group = group
+
+
 class AmbiguousDeadLetterError(DeadLetterError):
     """More than one dead letter could be meant.
 

@@ -9,6 +9,7 @@ import click
 
 from sagabus.cli.app_first import AppFirst
 from sagabus.cli.audit import audit_row, audit_said
+from sagabus.cli.dead_groups import groups
 from sagabus.cli.dead_retry import retry
 from sagabus.cli.letter_choice import Choice, filter_options
 from sagabus.cli.output import console, emit, json_option, print_table
@@ -26,6 +27,7 @@ def command() -> None:
     """Work with dead letters: messages that were given up, with their error.
 
     \b
+      sagabus dead groups shop.app:bus
       sagabus dead list shop.app:bus --reason failed --since 2h
       sagabus dead show shop.app:bus 5f1c
       sagabus dead retry shop.app:bus 5f1c --edit
@@ -34,6 +36,7 @@ def command() -> None:
 
 
 command.add_command(retry)
+command.add_command(groups)
 
 
 @command.command("list", short_help="List dead letters, newest first.")

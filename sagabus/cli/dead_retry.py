@@ -92,14 +92,22 @@ def retry(
         else:
             if not yes and not file:
                 choice.confirm(bus, "Send {} again?")
-            retried = _all(bus, letters, to, exported=bool(file))
-        failed = [_shown(each, as_json) for each in retried].count(False)
+            retried = send_all(bus, letters, to, exported=bool(file))
+        tell_all(retried, as_json)
+
+
+def tell_all(retried: Iterable[Retried], as_json: bool) -> None:
+    """Say what becomes of letters as they are sent; exit with 1 where some were not."""
+    failed = [_shown(each, as_json) for each in retried].count(False)
     if failed:
         click.echo(f"{failed} not sent; their dead letters are where they were", err=True)
         sys.exit(1)
 
 
-def _all(bus: Bus, letters: Iterable[DeadLetter], to: str | None, *, exported: bool) -> Iterable[Retried]:
+def send_all(
+    bus: Bus, letters: Iterable[DeadLetter], to: str | None = None, *, exported: bool = False
+) -> Iterable[Retried]:
+    """Send *letters* again, some hundred at a time, and yield what became of each."""
     left = iter(letters)
     parts = iter(lambda: list(islice(left, _CHUNK)), [])
     return chain.from_iterable(bus.dead_letters.retry(part, to=to, exported=exported) for part in parts)

@@ -9,6 +9,7 @@ stands as `…` in the pattern of an error. Only its first line counts.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -70,6 +71,12 @@ class LetterGroup:
     count: int = 0
     first_ms: int = 0
     last_ms: int = 0
+
+    @property
+    def id(self) -> str:
+        """Return what it is called: the same for the same kind, whatever letters it has at a time; 10 hex digits."""
+        kind = "\x1f".join((self.error, self.type, self.reason, self.endpoint))
+        return hashlib.blake2b(kind.encode(errors="backslashreplace"), digest_size=5).hexdigest()
 
     def holds(self, letter: DeadLetter | LetterHead) -> bool:
         """Return whether *letter* is one of them."""

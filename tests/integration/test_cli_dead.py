@@ -155,3 +155,33 @@ def test_timers_are_listed_shown_cancelled_and_fired(place: Place) -> None:
     assert left["id"] == "two"
     assert place.sagabus("timers", "cancel", APP, "one", check=False).returncode == 3
     assert {row["what"] for row in rows(place.sagabus("dead", "audit", APP, "--json").stdout)} == {"cancel", "fire"}
+
+
+def test_dead_groups_counts_what_went_wrong_alike(letters: Place) -> None:
+    """One error, type, reason and endpoint is a group; the largest comes first."""
+    found = rows(letters.sagabus("dead", "groups", APP, "--json").stdout)
+    assert [(row["letters"], row["reason"]) for row in found] == [(2, "failed"), (1, "no-saga")]
+    assert (found[0]["kind"], found[0]["error"], found[0]["endpoint"]) == ("dead-group", "ValueError: never", "quick")
+    assert found[0]["first"] <= found[0]["last"]
+    short = letters.sagabus("dead", APP, "groups", "--limit", "1")
+    assert "only the newest 1 of 3 were looked at" in short.stderr
+
+
+def test_dead_groups_retries_and_drops_all_of_one(letters: Place) -> None:
+    """Also those beyond what was looked at; by the beginning of its name."""
+    first, second = (row["id"] for row in rows(letters.sagabus("dead", "groups", APP, "--json").stdout))
+    done = rows(letters.sagabus("dead", "groups", APP, "--retry", first[:6], "--limit", "1", "--json").stdout)
+    assert sorted(row["of"] for row in done) == ["job-1", "job-2"]
+    assert letters.depth("quick") == 2
+    assert letters.sagabus("dead", "groups", APP, "--drop", second).stdout == "dropped 1\n"
+    assert letters.sagabus("dead", "groups", APP).stderr == "no dead letters\n"
+    trail = rows(letters.sagabus("audit", APP, "--json").stdout)
+    assert sorted(row["what"] for row in trail) == ["drop", "retry", "retry"]
+
+
+def test_dead_groups_of_no_such_group_exits_3(letters: Place) -> None:
+    """Nothing is touched; nor where two things are asked for."""
+    missing = letters.sagabus("dead", "groups", APP, "--drop", "ffffffffff", check=False)
+    assert (missing.returncode, "no group of dead letters" in missing.stderr) == (3, True)
+    assert letters.sagabus("dead", "groups", APP, "--drop", "a", "--retry", "b", check=False).returncode == 2
+    assert len(rows(letters.sagabus("dead", "list", APP, "--json").stdout)) == 3
