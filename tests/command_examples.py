@@ -118,6 +118,7 @@ def examples(url: str) -> Iterator[Example]:
         yield _said("tail", APP, "--no-follow")
         yield _said("doctor", APP)
         yield _said("dead", "list", APP)
+        yield _said("dead", "groups", APP)
         yield _said("dead", "show", APP, letter)
         yield _said("dead", "retry", APP, letter)
         yield _said("dead", "drop", APP, other, "--yes")
