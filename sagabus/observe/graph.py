@@ -40,14 +40,16 @@ class Row:
     Attributes:
         lanes: the box drawing; lane number i is at column 2 * i.
         entry: what the line is about; None for connectors, trimmed parents and the heads of lives.
-        lane: the number of the lane that the entry stands in; None as above.
+        lane: the number of the lane that the entry, or the trimmed parent, stands in; None for other lines.
         cells: version, message types, worker, time, remarks; shorter or empty for other lines.
+        trimmed: the parent that the line is about, where the history does not reach back to it; None as a rule.
     """
 
     lanes: str
     entry: HistoryEntry | None = None
     lane: int | None = None
     cells: tuple[str, ...] = ()
+    trimmed: Dot | None = None
 
 
 def draw(entries: Sequence[HistoryEntry]) -> str:
@@ -132,7 +134,8 @@ class _Drawing:
         known = {entry.dot for entry in self.entries}
         for dot in sort_dots({p for entry in self.entries for p in entry.parents} - known):
             lane = self._take(None)
-            yield Row(self._line(lane, TRIMMED), cells=(names[dot], "trimmed from the history"))
+            said = (names[dot], "trimmed from the history")
+            yield Row(self._line(lane, TRIMMED), lane=lane, cells=said, trimmed=dot)
             yield from self._open(lane, dot, children.get(dot, ()))
         life = self.entries[0].life if self.entries else 0
         for entry in self.entries:
