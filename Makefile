@@ -10,7 +10,7 @@ PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance newcomer chaos fuzz fuzz-guided docs clean
+.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-dashboard screenshots bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided docs clean
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -19,6 +19,8 @@ help:
 	@echo "make bench       measure throughput and latency beside the same written by hand; bench-minute in a minute"
 	@echo "make bench-messages   measure what a message costs, in workers and store"
 	@echo "make bench-peers   run the credit check by other tools too, for 15 minutes, and write docs/performance.md"
+	@echo "make bench-dashboard   measure its pages with a million sagas, and what it costs to have it open; docs/dashboard.md"
+	@echo "make screenshots   take the pictures of the dashboard in docs/images, with the Chromium on PATH"
 	@echo "make bench-simulator   measure how fast every schedule is looked at"
 	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
 	@echo "make bench-timers   measure a million pending timers, and write docs/capacity.md"
@@ -31,7 +33,6 @@ help:
 	@echo "make rules       model-check the commit rules and the ready-made sagas, the largest configurations too"
 	@echo "make explorer    compare the explorer with a walk through every schedule, for 2,000 sagas"
 	@echo "make acceptance  run the demo on each of the three transports"
-	@echo "make newcomer    do what a newcomer does, from a built wheel and an empty folder, and time it"
 	@echo "make chaos       make every fault of the table at full size, and write docs/reliability.md; ROW=4 for one of them"
 	@echo "make fuzz        put a million fuzzed envelopes through a worker, and damage every stored field"
 	@echo "make fuzz-guided   let atheris look for bytes that are not survived (Linux, x86-64)"
@@ -70,6 +71,13 @@ bench-messages: $(STAMP)
 bench-peers: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers,bench]'
 	$(BIN)/python -m benchmarks.peers --alone --seconds 6 --checks 100 --write docs
+
+bench-dashboard: $(STAMP)
+	$(BIN)/python -m benchmarks.dashboard --write docs
+
+screenshots: $(STAMP)
+	mkdir -p docs/images
+	SAGABUS_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser
 
 bench-simulator: $(STAMP)
 	$(BIN)/python -m benchmarks.simulator
@@ -118,9 +126,6 @@ explorer: $(STAMP)
 
 acceptance: $(STAMP)
 	.ci/acceptance $(BIN)/python
-
-newcomer: $(STAMP)
-	.ci/newcomer $(BIN)/python
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) --seeds 1,2,3 --write docs/reliability.md
