@@ -16,7 +16,7 @@ from sagabus.redaction import scrub
 SECTIONS: Final = (
     ("begin", ("init", "new", "dev")),
     ("run", ("worker", "relay", "send", "health", "doctor")),
-    ("look", ("list", "inspect", "siblings", "tail", "audit")),
+    ("look", ("list", "inspect", "siblings", "tail", "audit", "dashboard")),
     ("act", ("dead", "timers", "merge", "cancel", "pause", "resume")),
     ("prove", ("simulate", "record", "replay")),
     ("tools", ("docs", "completion")),

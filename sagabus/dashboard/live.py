@@ -1,0 +1,218 @@
+"""What is going on now: a look at the workers' cards, the queues and the counts, a second apart, shared by all viewers.
+
+Nothing is looked up while nobody looks. A look costs the store a few commands, however many workers and sagas there
+are, and the workers nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from attrs import field, frozen
+
+from sagabus.dashboard.tally import Tally, since, summed, whole
+from sagabus.dead_letters.groups import LetterGroup
+from sagabus.index.query import Forked, SagaCount
+from sagabus.telemetry.card import Pause, WorkerCard
+
+if TYPE_CHECKING:
+    from sagabus.dashboard.site import Site
+    from sagabus.transport import QueueInfo
+
+EVERY_S: Final = 1.0
+_KEPT: Final = 300
+_STALE_MS: Final = 15_000
+_RATE_S: Final = 10.0
+_MINUTE_S: Final = 60.0
+_GROUPED: Final = 1_000
+_GROUPED_S: Final = 5.0
+_STAFF_S: Final = 3.0
+
+
+@frozen
+class Look:
+    """One look, and what happened since the look before.
+
+    Attributes:
+        at_ms: the store's time, ms since 1970.
+        span_s: how long ago the look before was; 0 for the first.
+        cards: the workers that showed themselves lately.
+        queues: every queue.
+        paused: endpoints that are paused.
+        done: what was done since the look before, by endpoint.
+        sagas: how many there are of each class.
+        forked: those with siblings.
+        dead: how many dead letters there are.
+        oldest_ms: endpoint -> when the oldest message in its queue came, ms since 1970; None where there is none. Of
+            endpoints that are not here the broker cannot tell.
+    """
+
+    at_ms: int
+    span_s: float
+    cards: tuple[WorkerCard, ...] = ()
+    queues: tuple[QueueInfo, ...] = ()
+    paused: Mapping[str, Pause] = field(factory=dict)
+    done: Mapping[str, Tally] = field(factory=dict)
+    sagas: tuple[SagaCount, ...] = ()
+    forked: Forked = field(factory=Forked)
+    dead: int = 0
+    oldest_ms: Mapping[str, int | None] = field(factory=dict)
+
+    def waited_ms(self, endpoint: str) -> int | None:
+        """Return for how long the oldest message of *endpoint* has been in its queue; None where nobody knows."""
+        came_ms = self.oldest_ms.get(endpoint)
+        return None if came_ms is None else max(self.at_ms - came_ms, 0)
+
+    @property
+    def depth(self) -> int:
+        """Return how many messages wait or are being handled."""
+        return sum(max(queue.depth, 0) for queue in self.queues)
+
+    def workers_of(self, endpoint: str) -> int:
+        """Return how many workers that are not quiet for long work through *endpoint*."""
+        return sum(endpoint in card.endpoints and not self.quiet(card) for card in self.cards)
+
+    def quiet(self, card: WorkerCard) -> bool:
+        """Return whether a worker has shown no sign of life for long enough to be missed."""
+        return self.at_ms - card.seen_ms > _STALE_MS
+
+
+@frozen
+class Trend:
+    """What the last looks say together.
+
+    Attributes:
+        now: the last look.
+        by_endpoint: what was done in the last ten seconds, by endpoint.
+        recent_s: how long that was; 0 where there was but one look.
+        minute: what was done in the last minute, for all endpoints.
+        minute_s: how long that was.
+        looks: the last five minutes of looks, oldest first.
+    """
+
+    now: Look
+    by_endpoint: Mapping[str, Tally]
+    recent_s: float
+    minute: Tally
+    minute_s: float
+    looks: tuple[Look, ...]
+
+    @property
+    def recent(self) -> Tally:
+        """Return what was done in the last ten seconds, for all endpoints."""
+        return whole(self.by_endpoint)
+
+    def per_s(self, count: int) -> float | None:
+        """Return the rate of what happened in the last ten seconds; None where nobody knows yet."""
+        return count / self.recent_s if self.recent_s else None
+
+    def per_min(self, count: int) -> float | None:
+        """Return the rate of what happened in the last minute; None where nobody knows yet."""
+        return count / self.minute_s * 60 if self.minute_s else None
+
+
+class Live:
+    """Looks at a bus, at most once a second. Thread-safe.
+
+    Args:
+        site: whose bus.
+
+    Attributes:
+        ended: says whether the server is about to end, and streams with it.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._lock = threading.Lock()
+        self._looks: deque[Look] = deque(maxlen=_KEPT)
+        self._at = float("-inf")
+        self._groups: tuple[LetterGroup, ...] = ()
+        self._grouped, self._grouped_at = 0, float("-inf")
+        self._came_ms: Mapping[str, int | None] = {}
+        self._staff_at = float("-inf")
+        self._closed = False
+        self.ended: Callable[[], bool] = lambda: False
+
+    @property
+    def closed(self) -> bool:
+        """Return whether nothing is to be streamed any more."""
+        return self._closed or self.ended()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed = True
+
+    def trend(self) -> Trend:
+        """Return what the last looks say; with a new one where the last is a second old.
+
+        Raises:
+            UnavailableError: a server does not answer.
+        """
+        with self._lock:
+            if time.monotonic() - self._at >= EVERY_S * 0.9:
+                self._looks.append(self._look())
+                self._at = time.monotonic()
+            looks = tuple(self._looks)
+        recent, minute = _last(looks, _RATE_S), _last(looks, _MINUTE_S)
+        return Trend(
+            looks[-1],
+            summed([look.done for look in recent]),
+            sum(look.span_s for look in recent),
+            whole(summed([look.done for look in minute])),
+            sum(look.span_s for look in minute),
+            looks,
+        )
+
+    def _look(self) -> Look:
+        bus, before = self._site.bus, self._looks[-1] if self._looks else None
+        store = bus.store
+        roster = store.presence.cards()
+        if before is not None and roster.now_ms - before.at_ms > _STALE_MS:
+            # Nobody looked for a while: what happened meanwhile would be spread over a second.
+            self._looks.clear()
+            before = None
+        known = {card.worker: card for card in before.cards} if before else {}
+        return Look(
+            roster.now_ms,
+            (roster.now_ms - before.at_ms) / 1000 if before else 0.0,
+            roster.cards,
+            tuple(bus.transport.queues()),
+            store.presence.paused(),
+            since(known, roster.cards, before.at_ms) if before else {},
+            tuple(store.index.counts()),
+            store.index.forked(),
+            store.letters.total(),
+            self._oldest(),
+        )
+
+    def _oldest(self) -> Mapping[str, int | None]:
+        """Return when the oldest messages came; looked up now and then, as it costs a round trip an endpoint."""
+        staff = getattr(self._site.bus.transport, "staff", None)
+        if staff is not None and time.monotonic() - self._staff_at >= _STAFF_S:
+            self._came_ms = {name: came_ms for name, (_, came_ms) in staff(self._site.bus.claim_s).items()}
+            self._staff_at = time.monotonic()
+        return self._came_ms
+
+    def groups(self) -> tuple[LetterGroup, ...]:
+        """Return the groups of the newest dead letters, looked up anew when their number has changed."""
+        with self._lock:
+            dead = self._looks[-1].dead if self._looks else 0
+            if dead != self._grouped and time.monotonic() - self._grouped_at >= _GROUPED_S:
+                self._groups = self._site.bus.dead_letters.groups(_GROUPED).groups if dead else ()
+                self._grouped, self._grouped_at = dead, time.monotonic()
+            return self._groups
+
+
+def _last(looks: Sequence[Look], span_s: float) -> list[Look]:
+    """Return the last looks that together tell of about *span_s* seconds."""
+    found: list[Look] = []
+    for look in reversed(looks):
+        if span_s <= 0:
+            break
+        found.append(look)
+        span_s -= look.span_s
+    return found

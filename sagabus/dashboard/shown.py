@@ -1,0 +1,129 @@
+"""How values look on a page: times, ages, numbers, JSON; nothing of what is shown can act."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from sagabus.observe.changes import word
+from sagabus.printable import pictured
+from sagabus.saga import utc
+
+_UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+_LONGEST: Final = 200_000
+
+
+def environment() -> Environment:
+    """Return what renders the templates; all that they are given is escaped, and what cannot be shown is pictured."""
+    env = Environment(
+        loader=PackageLoader("sagabus.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    env.filters |= {
+        "age": age,
+        "clock": clock,
+        "day": day,
+        "moment": moment,
+        "number": number,
+        "json": json_text,
+        "rate": rate,
+        "ms": ms,
+        "value": word,
+    }
+    return env
+
+
+def _finalize(value: Any) -> Any:
+    return pictured(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def age(span_ms: float | None) -> str:
+    """Return a span as people say it: `850 ms`, `12 s`, `3 min`, `2 d`; a dash for None."""
+    if span_ms is None:
+        return "–"  # noqa: RUF001
+    sign, span_ms = ("-" if span_ms < 0 else ""), abs(span_ms)
+    for size, unit in _UNITS:
+        if span_ms >= size:
+            value = span_ms / size
+            return f"{sign}{value:.1f} {unit}" if value < 10 else f"{sign}{value:.0f} {unit}"
+    return f"{sign}{span_ms:.0f} ms"
+
+
+def clock(at_ms: int) -> str:
+    """Return a time as `12:00:00.123`, UTC."""
+    return utc(at_ms).strftime("%H:%M:%S.") + f"{at_ms % 1000:03d}"
+
+
+def day(at_ms: int) -> str:
+    """Return a time as `2026-11-23 12:00:00`, UTC."""
+    return utc(at_ms).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment(at_ms: int) -> str:
+    """Return a time as `2026-11-23 12:00:00.123`, UTC."""
+    return f"{day(at_ms)}.{at_ms % 1000:03d}"
+
+
+def number(value: float) -> str:
+    """Return a number with its thousands apart."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def rate(value: float | None) -> str:
+    """Return a rate, with a decimal where it is small; a dash for None."""
+    if value is None:
+        return "–"  # noqa: RUF001
+    return number(value) if value >= 10 or value == 0 else f"{value:.1f}"
+
+
+def ms(value: float | None) -> str:
+    """Return seconds as people say them, from milliseconds on; a dash for None."""
+    if value is None or value >= 1:
+        return age(None if value is None else value * 1000)
+    return f"{rate(value * 1000)} ms"
+
+
+def json_text(value: Any, marked: Collection[str] = ()) -> Markup:
+    """Return plain data as indented JSON; members whose path is in *marked*, as `scores.equifax`, stand out."""
+    lines: list[Markup] = []
+    _lines(value, "", "", "", frozenset(marked), lines)
+    text = Markup("\n").join(lines)
+    if len(text) > _LONGEST:
+        return Markup(escape(pictured(str(text.striptags())[:_LONGEST]))) + Markup("\n… (shortened)")
+    return text
+
+
+def _lines(value: Any, lead: str, tail: str, path: str, marked: frozenset[str], out: list[Markup]) -> None:
+    indent = " " * (len(lead) - len(lead.lstrip(" ")))
+    if isinstance(value, dict) and value:
+        out.append(_line(lead + "{", path in marked))
+        last = len(value) - 1
+        for index, (name, inner) in enumerate(value.items()):
+            below = f"{path}.{name}" if path else str(name)
+            head = f"{indent}  {_one(str(name))}: "
+            _lines(inner, head, "," if index < last else "", below, marked, out)
+        out.append(_line(f"{indent}}}{tail}", path in marked))
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        out.append(_line(lead + "[", path in marked))
+        for index, inner in enumerate(value):
+            _lines(inner, f"{indent}  ", "," if index < len(value) - 1 else "", f"{path}[{index}]", marked, out)
+        out.append(_line(f"{indent}]{tail}", path in marked))
+    else:
+        out.append(_line(f"{lead}{_one(value)}{tail}", path in marked))
+
+
+def _line(text: str, marked: bool) -> Markup:
+    shown = escape(pictured(text))
+    return Markup('<mark class="differs">{}</mark>').format(shown) if marked else Markup(shown)
+
+
+def _one(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,85 @@
+"""What every page stands on: the bus, the templates, and whether anything may be changed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import unquote
+
+from attrs import frozen
+from jinja2 import Environment
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from sagabus.bus import Bus
+from sagabus.dead_letters.dead_letters import whoami
+
+PAGES: Final = (
+    ("Overview", "/", "o"),
+    ("Sagas", "/sagas", "s"),
+    ("Failures", "/failures", "f"),
+    ("Endpoints", "/endpoints", "e"),
+    ("Timers", "/timers", "i"),
+    ("Workers", "/workers", "w"),
+    ("Audit", "/audit", "a"),
+)
+"""Name, address, and the key that leads there behind `g`."""
+
+
+@frozen
+class Site:
+    """What the pages of one dashboard share.
+
+    Attributes:
+        bus: what is looked at.
+        app: its name, as `sagabus worker` takes it.
+        may_act: whether anything may be changed.
+        env: the templates.
+    """
+
+    bus: Bus
+    app: str
+    may_act: bool
+    env: Environment
+
+    def now_ms(self) -> int:
+        """Return the store's time, ms since 1970."""
+        return self.bus.store.next_due_ms()[0]
+
+    def page(self, here: str, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Return a whole page; *here* is its name in PAGES."""
+        return self.fragment(template, status=status, here=here, **values)
+
+    def fragment(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Return what a template makes of *values*."""
+        return HTMLResponse(self.render(template, **values), status)
+
+    def render(self, template: str, **values: Any) -> str:
+        """Return the text that a template makes of *values*."""
+        return self.env.get_template(template).render(pages=PAGES, app=self.app, may_act=self.may_act, **values)
+
+    def refusal(self) -> Response | None:
+        """Return what somebody gets who wants to change something and may not; None where they may."""
+        if self.may_act:
+            return None
+        return PlainTextResponse("This dashboard is read-only; start it with --allow-actions to change anything", 403)
+
+    def actor(self, request: Request) -> str:
+        """Return who acts, for the audit trail."""
+        where = request.client.host if request.client else "unknown"
+        return f"{whoami()} (dashboard, from {where})"
+
+
+def prompted(request: Request) -> str:
+    """Return what somebody has typed where they were asked; empty for nothing."""
+    said = request.headers.get("hx-prompt", "")
+    return unquote(said) if request.headers.get("hx-prompt-uri-autoencoded") == "true" else said
+
+
+def told(response: Response, text: str) -> Response:
+    """Have *response* also say *text* at the foot of the page."""
+    import msgspec
+
+    # A header holds ASCII alone; JSON can say everything in it.
+    said = msgspec.json.encode({"told": {"value": text}}).decode()
+    response.headers["HX-Trigger"] = said.encode("ascii", "backslashreplace").decode()
+    return response

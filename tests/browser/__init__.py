@@ -1,0 +1,1 @@
+"""The dashboard in a browser: headless Chromium clicks through every page of a live run."""
