@@ -22,6 +22,9 @@ from sagabus.health.health_file import HealthFile
 from sagabus.health.probes import Probes
 from sagabus.health.vitals import Health, together
 from sagabus.observe.log import get_logger
+from sagabus.telemetry.counters import total
+from sagabus.telemetry.counts_file import CountsFile, LivesCounts
+from sagabus.telemetry.work import Work
 
 PARENT_FD: Final = "SAGABUS_PARENT_FD"
 """Names the file descriptor whose end of file tells a worker that its supervisor is gone."""
@@ -43,6 +46,7 @@ _LOOK_EVERY_S: Final = 1.0
 class _Child:
     name: str
     file: HealthFile
+    counts: LivesCounts
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     crashes: int = 0
@@ -70,6 +74,7 @@ class Supervisor:
         env: environment variables beyond those of this process.
         name: what the names of the workers begin with; unique by default.
         probes: where to say how all of them are.
+        counting: whether the workers tell what they count; `work` says so.
         restarts: how many crashed workers were replaced so far.
         hopeless: whether a worker has ended because what it was asked for cannot be; none is restarted then.
     """
@@ -81,6 +86,7 @@ class Supervisor:
     env: Mapping[str, str] = field(factory=dict)
     name: str | None = None
     probes: Probes = field(factory=Probes)
+    counting: bool = False
     restarts: int = field(default=0, init=False)
     hopeless: bool = field(default=False, init=False)
     _children: list[_Child] = field(factory=list, init=False)
@@ -98,7 +104,10 @@ class Supervisor:
         self._pipe = os.pipe()
         self._folder = tempfile.TemporaryDirectory(prefix="sagabus-")
         folder = Path(self._folder.name)
-        self._children = [_Child(f"{base}-{slot}", HealthFile(folder / str(slot))) for slot in range(self.processes)]
+        self._children = [
+            _Child(f"{base}-{slot}", HealthFile(folder / str(slot)), LivesCounts(CountsFile(folder / f"{slot}.counts")))
+            for slot in range(self.processes)
+        ]
         for child in self._children:
             self._spawn(child)
         return self
@@ -140,6 +149,16 @@ class Supervisor:
         within_s = self.probes.alive_within_s
         parts = [(child.name, child.file.read(within_s) if child.runs else None) for child in self._children]
         return together(parts, draining=self._stopping)
+
+    def work(self) -> Work:
+        """Return what the workers have done since this supervisor began, taken together; any thread may ask."""
+        within_s = self.probes.alive_within_s
+        healths = {child.name: child.file.read(within_s) if child.runs else None for child in self._children}
+        return Work(
+            total(child.counts.counts() for child in self._children),
+            {name: health is not None and health.alive for name, health in healths.items()},
+            self.restarts,
+        )
 
     def _ended(self, child: _Child, code: int, now: float) -> None:
         if code == HOPELESS:
@@ -242,6 +261,9 @@ class Supervisor:
         command = [sys.executable, "-m", "sagabus", "worker", self.app, "--name", child.name, *self.options]
         child.file.remove()
         command += ["--health-file", str(child.file.path), "--alive-within", str(self.probes.alive_within_s)]
+        if self.counting:
+            child.counts.begin_life()
+            command += ["--counts-file", str(child.counts.file.path)]
         if self.endpoints is not None:
             command += ["--endpoints", ",".join(self.endpoints)]
         child.process = subprocess.Popen(

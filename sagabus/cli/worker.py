@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from sagabus.health.probes import Probes
+    from sagabus.supervisor import Supervisor
     from sagabus.worker import Worker
 
 _ABORTED: Final = 1
@@ -38,6 +39,8 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
     show_default=True,
     help="How long a lane may stand still.",
 )
+@click.option("--metrics-port", "metrics", metavar="PORT", help="Serve GET /metrics there, or at HOST:PORT.")
+@click.option("--counts-file", metavar="PATH", hidden=True, help="Say there what it counts; for its supervisor.")
 def command(
     app: str,
     processes: int,
@@ -48,6 +51,8 @@ def command(
     health_file: str | None,
     health_http: str | None,
     alive_within: float,
+    metrics: str | None,
+    counts_file: str | None,
 ) -> None:
     """Work through the endpoints of APP until SIGTERM or Ctrl-C.
 
@@ -68,8 +73,21 @@ def command(
         from sagabus.supervisor import Supervisor
 
         options = ("--log-level", log_level, "--log-format", log_format)
-        sys.exit(Supervisor(app, processes, names, options=options, name=name, probes=probes).run())
-    _work(app, names, name, probes)
+        supervisor = Supervisor(
+            app, processes, names, options=options, name=name, probes=probes, counting=metrics is not None
+        )
+        sys.exit(supervisor.run() if metrics is None else _supervised(supervisor, app, metrics))
+    _work(app, names, name, probes, metrics, counts_file)
+
+
+def _supervised(supervisor: Supervisor, app: str, metrics: str) -> int:
+    """Run *supervisor* and serve what its workers count; what lies in the store is looked up by this process."""
+    from sagabus.app import load_app
+    from sagabus.observe.log import get_logger
+    from sagabus.telemetry.metrics_server import metrics_served
+
+    with load_app(app) as bus, metrics_served(metrics, bus, supervisor.work, get_logger()):
+        return supervisor.run()
 
 
 class _Signals:
@@ -111,8 +129,17 @@ class _Signals:
         self._worker.stop()
 
 
-def _work(app: str, endpoints: list[str] | None, name: str | None, probes: Probes) -> None:
+def _work(
+    app: str,
+    endpoints: list[str] | None,
+    name: str | None,
+    probes: Probes,
+    metrics: str | None,
+    counts_file: str | None,
+) -> None:
     import gc
+    from contextlib import ExitStack
+    from pathlib import Path
 
     from sagabus.cli.exit_codes import HUNG
     from sagabus.errors import HandlerHungError
@@ -133,7 +160,20 @@ def _work(app: str, endpoints: list[str] | None, name: str | None, probes: Probe
             # What importing the app made stays for good; collections need not walk it.
             gc.collect()
             gc.freeze()
-            with probes.answered(lambda: worker.health(probes.alive_within_s), get_logger()):
+            with ExitStack() as stack:
+                stack.enter_context(probes.answered(lambda: worker.health(probes.alive_within_s), get_logger()))
+                if counts_file is not None:
+                    from sagabus.telemetry.counts_file import CountsFile
+
+                    stack.enter_context(CountsFile(Path(counts_file)).written(worker.counts, get_logger()))
+                if metrics is not None:
+                    from sagabus.telemetry.metrics_server import metrics_served
+                    from sagabus.telemetry.work import Work
+
+                    def work() -> Work:
+                        return Work(worker.counts(), {worker.name: worker.health(probes.alive_within_s).alive})
+
+                    stack.enter_context(metrics_served(metrics, bus, work, get_logger()))
                 try:
                     worker.run()
                 except HandlerHungError as error:

@@ -17,15 +17,18 @@ _REQUEST_S: Final = 5.0
 _POLL_S: Final = 0.05
 
 
-def address_of(text: str) -> tuple[str, int]:
+def address_of(text: str, what: str = "health probes") -> tuple[str, int]:
     """Return the host and port that *text* names: HOST:PORT, [IPV6]:PORT, or PORT on loopback.
+
+    Args:
+        what: is served there.
 
     Raises:
         ConfigurationError: it names none.
     """
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise ConfigurationError(f"{text!r} is no address for health probes; write HOST:PORT, or PORT on loopback")
+        raise ConfigurationError(f"{text!r} is no address for {what}; write HOST:PORT, or PORT on loopback")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
