@@ -10,7 +10,7 @@ PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-dashboard screenshots bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided docs clean
+.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-dashboard screenshots bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided docs clean newcomer
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -33,6 +33,7 @@ help:
 	@echo "make rules       model-check the commit rules and the ready-made sagas, the largest configurations too"
 	@echo "make explorer    compare the explorer with a walk through every schedule, for 2,000 sagas"
 	@echo "make acceptance  run the demo on each of the three transports"
+	@echo "make newcomer    do what a newcomer does, from a built wheel and an empty folder, and time it"
 	@echo "make chaos       make every fault of the table at full size, and write docs/reliability.md; ROW=4 for one of them"
 	@echo "make fuzz        put a million fuzzed envelopes through a worker, and damage every stored field"
 	@echo "make fuzz-guided   let atheris look for bytes that are not survived (Linux, x86-64)"
@@ -126,6 +127,9 @@ explorer: $(STAMP)
 
 acceptance: $(STAMP)
 	.ci/acceptance $(BIN)/python
+
+newcomer: $(STAMP)
+	.ci/newcomer $(BIN)/python
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos $(if $(ROW),--row $(ROW)) --seeds 1,2,3 --write docs/reliability.md

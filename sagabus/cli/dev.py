@@ -12,6 +12,7 @@ import click
 @click.command("dev", short_help="Run an app while you write it: store, workers, dashboard.")
 @click.argument("app", required=False)
 @click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, help="How many workers.")
+@click.option("--no-dashboard", is_flag=True, help="Leave it out.")
 @click.option("--poll", is_flag=True, help="Look for changed files, as on network drives.")
 @click.option(
     "--log-level",
@@ -20,7 +21,7 @@ import click
     show_default=True,
     help="Of the workers; info shows forks and merges.",
 )
-def command(app: str | None, processes: int, poll: bool, log_level: str) -> None:
+def command(app: str | None, processes: int, no_dashboard: bool, poll: bool, log_level: str) -> None:
     """Run APP until Ctrl-C: a store, workers, the dashboard.
 
     Whenever a .py file of the project changes, the workers finish what they have in hand and start again. One that
@@ -32,6 +33,7 @@ def command(app: str | None, processes: int, poll: bool, log_level: str) -> None
       sagabus dev --processes 4 --log-level info
     """
     from sagabus.dev.changes import Changes
+    from sagabus.dev.dashboard import Dashboard, is_installed
     from sagabus.dev.screen import Screen
     from sagabus.dev.session import DevSession
     from sagabus.observe.log import configure
@@ -43,4 +45,14 @@ def command(app: str | None, processes: int, poll: bool, log_level: str) -> None
         app = project.app
     configure(level="WARNING", color=False if os.environ.get("NO_COLOR") else None)
     folder = Path.cwd().resolve()
-    sys.exit(DevSession(app, processes, log_level, Screen(app, folder), Changes(folder, poll=poll)).run())
+    without = "left out" if no_dashboard else "" if is_installed() else "not installed"
+    session = DevSession(
+        app,
+        processes,
+        log_level,
+        Screen(app, folder),
+        Changes(folder, poll=poll),
+        dashboard=None if without else Dashboard(app),
+        without=without,
+    )
+    sys.exit(session.run())

@@ -48,7 +48,7 @@ def command(app: str, saga: str, graph: bool, at: str | None, diff: tuple[str, s
             show_at(bus, seen, at, as_json) if at is not None else show_diff(bus, seen, diff, as_json)
             return
         history = seen.recorded.history
-        waits = () if graph else gather(bus.store, bus.saga(key.name), seen)
+        waits = () if graph else gather(bus.store, bus.saga(key.name), seen, endpoints=bus.endpoints)
     if graph:
         _show_graph(saga, history, as_json)
         return

@@ -32,7 +32,7 @@ class Screen:
     folder: Path
     _out: Console = field(factory=console)
 
-    def welcome(self, survey: Survey, processes: int, how: str) -> None:
+    def welcome(self, survey: Survey, processes: int, how: str, dashboard: str) -> None:
         """Say what runs where, and what to try."""
         store = f"embedded Valkey in {survey.folder}" if survey.folder else survey.store
         if survey.transport != survey.store:
@@ -43,6 +43,7 @@ class Screen:
         self._row("store", store)
         self._row("workers", f"{count}, each for {', '.join(survey.endpoints)}")
         self._row("reload", f"*.py below {self.folder} ({how})")
+        self._row("dashboard", dashboard, "cyan" if dashboard.startswith("http") else "")
         if survey.store.startswith("memory:"):
             self._row("beware", "a memory: store is another one in each process; leave store= out here", "yellow")
         self._out.print()
@@ -71,6 +72,10 @@ class Screen:
     def idle(self) -> None:
         """Say that no worker runs, and none will before something changes."""
         self._line("the workers have ended, as starting them again would not help; waiting for a change", "bold red")
+
+    def without_dashboard(self, code: int) -> None:
+        """Say that the dashboard has ended by itself."""
+        self._line(f"the dashboard has ended, with exit code {code}; it comes back with the next change", "bold red")
 
     def ending(self) -> None:
         """Say that all of it ends."""

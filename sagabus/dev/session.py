@@ -16,6 +16,7 @@ import msgspec
 from attrs import define, field
 
 from sagabus.dev.changes import Changes
+from sagabus.dev.dashboard import Dashboard
 from sagabus.dev.screen import Screen
 from sagabus.dev.survey import Survey
 from sagabus.supervisor import Supervisor
@@ -42,6 +43,8 @@ class DevSession:
         log_level: of the workers.
         screen: what is said, and to whom.
         changes: of the source files.
+        dashboard: None for none.
+        without: why there is none.
     """
 
     app: str
@@ -49,6 +52,8 @@ class DevSession:
     log_level: str
     screen: Screen
     changes: Changes
+    dashboard: Dashboard | None = None
+    without: str = ""
     _workers: Supervisor | None = field(default=None, init=False)
     _survey: Survey | None = field(default=None, init=False)
     _server: EmbeddedServer | None = field(default=None, init=False)
@@ -70,6 +75,8 @@ class DevSession:
         finally:
             self.screen.ending()
             code = self._drain()
+            if self.dashboard is not None:
+                self.dashboard.stop()
             self._hold("")
             for number in _STOPPING:
                 signal.signal(number, signal.SIG_IGN)
@@ -96,11 +103,14 @@ class DevSession:
             return
         self._hold(found.folder)
         if self._survey is None:
-            self.screen.welcome(found, self.processes, self.changes.how)
+            shown = self.dashboard.address if self.dashboard is not None else self.without
+            self.screen.welcome(found, self.processes, self.changes.how, shown)
         self._survey = found
         options = ("--log-level", self.log_level)
         self._workers = Supervisor(self.app, self.processes, options=options, env=_ENV, name=f"dev-{os.getpid()}")
         self._workers.start()
+        if self.dashboard is not None:
+            self.dashboard.start()
         self._awaited_since = began
 
     def _surveyed(self) -> Survey | None:
@@ -124,6 +134,9 @@ class DevSession:
             return Survey(problem=f"importing it ended the process, with exit code {process.returncode}")
 
     def _look_after(self) -> None:
+        ended = None if self.dashboard is None else self.dashboard.ended()
+        if ended is not None:
+            self.screen.without_dashboard(ended)
         if self._workers is None:
             return
         self._workers.check()
@@ -137,6 +150,8 @@ class DevSession:
 
     def _drain(self) -> int:
         workers, code = self._workers, 0
+        if self.dashboard is not None:
+            self.dashboard.end()
         if workers is not None:
             code = workers.stop(DRAIN_S)
         self._workers = None

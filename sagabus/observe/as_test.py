@@ -28,7 +28,10 @@ from sagabus.secrecy.sealing import is_sealed
 
 _WIDTH: Final = 110
 _INDENT: Final = "    "
-_NOT_OURS: Final = ("specversion", "time", "attempt", "traceparent", "signature", "signaturekey")
+_NOT_OURS: Final = (
+    *("specversion", "time", "attempt", "traceparent", "signature", "signaturekey"),
+    *("correlationid", "causationid"),
+)
 """What of an envelope no handler sees."""
 
 
@@ -96,7 +99,7 @@ def _body(definition: SagaDefinition, recorded: RecordedSaga, name: str) -> list
         *(f"{_INDENT}# {letter} is worker {printable(worker)}" for letter, worker in script.workers.items()),
         f"{_INDENT}play(",
         f"{_INDENT * 2}{attribute or 'bus'},",
-        f"{_INDENT * 2}{str(recorded.key)!r},",
+        f"{_INDENT * 2}{_inline(str(recorded.key))},",
         f"{_INDENT * 2}[",
     ]
     for step, remark in steps:
@@ -205,18 +208,29 @@ def _docstring(recorded: RecordedSaga) -> str:
 
 def _literal(value: Any, depth: int) -> str:
     """Return plain data as Python, on one line where it fits."""
-    short = repr(value)
+    short = _inline(value)
     if len(short) + len(_INDENT) * depth <= _WIDTH or not isinstance(value, dict | list) or not value:
         return short
     inner = _INDENT * (depth + 1)
     if isinstance(value, dict):
-        items = [f"{name!r}: {_literal(item, depth + 1)}" for name, item in value.items()]
+        items = [f"{_inline(name)}: {_literal(item, depth + 1)}" for name, item in value.items()]
         opening, closing = "{", "}"
     else:
         items = [_literal(item, depth + 1) for item in value]
         opening, closing = "[", "]"
     body = "".join(f"\n{inner}{item}," for item in items)
     return f"{opening}{body}\n{_INDENT * depth}{closing}"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_inline(name)}: {_inline(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    written = repr(value)
+    # As formatters have it: where there is no quote of either kind inside, repr takes the single one.
+    plain = isinstance(value, str) and "'" not in value and '"' not in value
+    return f'"{written[1:-1]}"' if plain else written
 
 
 def _values(plain: Any) -> Iterator[Any]:

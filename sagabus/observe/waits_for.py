@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from attrs import field, frozen
@@ -22,6 +22,9 @@ from sagabus.observe.rerun import Comparison, rerun
 from sagabus.observe.sent_requests import unanswered
 from sagabus.outgoing import OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Store
+
+if TYPE_CHECKING:
+    from sagabus.endpoint import Endpoint
 
 ANSWER_PATIENCE_MS: Final = 60_000
 """An answer is overdue after so long, unless the caller says otherwise."""
@@ -81,16 +84,29 @@ class Elsewhere:
     Attributes:
         due: message id of a timer -> when it is due, ms since 1970.
         given_up: message id of a command -> why it is a dead letter, in a line.
+        silent: endpoint and wire name of commands that nobody there can answer.
     """
 
     due: Mapping[str, int] = field(factory=dict)
     given_up: Mapping[str, str] = field(factory=dict)
+    silent: frozenset[tuple[str, str]] = frozenset()
 
 
 def gather(
-    store: Store, definition: SagaDefinition | None, seen: Look, *, patience_ms: int = ANSWER_PATIENCE_MS
+    store: Store,
+    definition: SagaDefinition | None,
+    seen: Look,
+    *,
+    endpoints: Mapping[str, Endpoint] | None = None,
+    patience_ms: int = ANSWER_PATIENCE_MS,
 ) -> tuple[Wait, ...]:
-    """Return what a saga waits for, having looked up its timers and dead letters; arguments as of `waits_for`."""
+    """Return what a saga waits for, having looked up its timers and dead letters.
+
+    Args:
+        definition: of its class; without one, only what the record says itself is known.
+        endpoints: those of its bus: what their consumers cannot answer, having no `Context`, is not waited for.
+        patience_ms: how long an answer may take.
+    """
     snapshot = seen.snapshot
     comparison = rerun(definition, seen.recorded) if definition else Comparison(seen.recorded, refusal="no class")
     due: dict[str, int] = {}
@@ -102,11 +118,15 @@ def gather(
         if message.kind is OutgoingKind.TIMER:
             due.setdefault(message.id, message.due_ms)
     given_up: dict[str, str] = {}
+    silent: set[tuple[str, str]] = set()
     for request in _requests(comparison, snapshot):
+        endpoint = (endpoints or {}).get(request.to)
+        if endpoint is not None and _is_silent(endpoint, request.type):
+            silent.add((request.to, request.type))
         letter = store.letters.get(request.to, request.id) if request.id else None
         if letter is not None:
             given_up[request.id] = f"{letter.reason}: {letter.error.partition(chr(10))[0]}"
-    return waits_for(snapshot, comparison, Elsewhere(due, given_up), patience_ms=patience_ms)
+    return waits_for(snapshot, comparison, Elsewhere(due, given_up, frozenset(silent)), patience_ms=patience_ms)
 
 
 def waits_for(
@@ -140,6 +160,8 @@ def _requests(comparison: Comparison, snapshot: Snapshot) -> Sequence[Any]:
 def _answers(snapshot: Snapshot, comparison: Comparison, known: Elsewhere, patience_ms: int) -> Iterator[Wait]:
     for request in _requests(comparison, snapshot):
         letter = known.given_up.get(request.id, "")
+        if (request.to, request.type) in known.silent and not letter:
+            continue
         overdue = bool(letter) or snapshot.now_ms - request.at_ms > patience_ms
         remark = f"given up, a dead letter now: {letter}" if letter else ""
         yield Wait(
@@ -151,6 +173,12 @@ def _answers(snapshot: Snapshot, comparison: Comparison, known: Elsewhere, patie
             overdue=overdue,
             remark=remark,
         )
+
+
+def _is_silent(endpoint: Endpoint, type_name: str) -> bool:
+    """Return whether all who handle messages of a type on *endpoint* are consumers that can answer nobody."""
+    takers = endpoint.takers(type_name)
+    return bool(takers.consumers) and not takers.sagas and not any(c.wants_context for c in takers.consumers)
 
 
 def _starter_replyto(snapshot: Snapshot) -> str:

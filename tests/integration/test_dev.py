@@ -113,7 +113,7 @@ def children(pid: int) -> list[int]:
 
 def test_dev_reloads_a_changed_saga_and_loses_no_message(project: Path) -> None:
     """Orders come in while a saga changes: each gets its carrier; what is broken stops nobody; Ctrl-C ends all."""
-    with developing(project) as dev:
+    with developing(project, "--no-dashboard") as dev:
         dev.await_said("workers ready")
         assert "sagabus send shop.app:bus shop.ship-order" in dev.said()
         orders = [f"a{number}" for number in range(ORDERS)]
@@ -148,7 +148,7 @@ def test_dev_reloads_a_changed_saga_and_loses_no_message(project: Path) -> None:
 def test_dev_of_an_app_that_is_broken_waits_for_it(project: Path) -> None:
     """Nothing runs before the app can be loaded; a mistake in a definition is one line, and Ctrl-C ends at once."""
     (project / "shop" / "app.py").rename(project / "app.txt")
-    with developing(project, "--poll") as dev:
+    with developing(project, "--poll", "--no-dashboard") as dev:
         dev.await_said("cannot be loaded; no worker runs until it is mended")
         dev.await_said("no module 'shop.app'")
         assert "Traceback" not in dev.said()

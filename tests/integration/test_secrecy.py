@@ -197,7 +197,7 @@ def test_forged_message_is_given_up_as_untrusted(valkey_url: str, namespace: str
         signing = here.bus.signing
         assert signing is not None
         here.send("good")
-        outgoing = here.bus._outgoing(effects.Send(Card(Encrypted("forged")), "e"), "m", "")
+        outgoing = here.bus._outgoing(effects.Send(Card(Encrypted("forged")), "e"), "m")
         envelope = decode(outgoing.body)
         match change:
             case "unsigned" | "timer":

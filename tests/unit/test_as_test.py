@@ -61,8 +61,8 @@ def test_as_test_of_a_race_runs_and_passes(hand: Hand) -> None:
     assert "def test_check_42_as_recorded() -> None:" in source
     assert "Check/42 as it was recorded at " in source
     assert "5 commits, 1 fork, 1 merge; completed." in source
-    assert "'messages': ['merge']" in source
-    assert "'outcome': 'forked'" in source
+    assert '"messages": ["merge"]' in source
+    assert '"outcome": "forked"' in source
     assert max(map(len, source.splitlines())) <= 120
     run(source)
 

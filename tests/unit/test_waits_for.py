@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from sagabus import Saga, handles, starts
+from sagabus import Bus, Context, Saga, handles, starts
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Incoming, wrap
@@ -118,6 +118,22 @@ def test_waits_for_nothing_that_went_back_to_who_started_it() -> None:
     hand.start()
     hand.dispatch("start")
     assert answers(hand) == ["a"]
+
+
+def test_waits_for_no_answer_of_a_consumer_that_can_give_none(hand: Hand) -> None:
+    """A consumer without a Context answers nobody; of endpoints elsewhere, and of those with one, nobody knows."""
+    bus = Bus(store="memory:", transport="memory:")
+
+    @bus.endpoint("a").consumer
+    def quiet(m: RequestScore) -> None: ...
+
+    @bus.endpoint("b").consumer
+    def speaking(m: RequestScore, context: Context) -> None: ...
+
+    assert sorted(wait.to for wait in waits(hand, endpoints=bus.endpoints)) == ["b", "c"]
+    ids = requests(hand)
+    hand.store.note(Bookkeeping(buried=(DeadLetter(ids["a"], "a", "failed", "OSError: no", "", 5, NOW_MS, b""),)))
+    assert sorted(wait.to for wait in waits(hand, endpoints=bus.endpoints)) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("answered", [True, False])
