@@ -41,7 +41,7 @@ def saga(name: str, key: str, no_register: bool) -> None:
         click.echo(f"made {_shown(path)}")
     app, lines = _shown(made.app), (made.registration.import_line, made.registration.endpoint_line)
     if made.app_text is not None and not no_register:
-        made.app.write_text(made.app_text, encoding="utf-8")
+        made.app.write_bytes(made.app_text.encode())
         click.echo(f"put into {app}:")
     else:
         click.echo(f"put these lines into {app}:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from attrs import frozen
@@ -59,8 +60,14 @@ def new_saga(project: Project, typed: str, key: str) -> NewSaga:
     }
     attribute = project.app.partition(":")[2] or "bus"
     registration = Registration(f"{project.package}.{names.module}", names.cls, names.wire, attribute)
+    return NewSaga(names, files, registration, project.app_file, _registered(project.app_file, registration))
+
+
+def _registered(app: Path, registration: Registration) -> str | None:
+    """Return the text of *app* with the registration in it; None where it is better left to people."""
     try:
-        app_text = registration.inserted(project.app_file.read_text(encoding="utf-8"))
+        text = app.read_bytes().decode()
     except (OSError, UnicodeDecodeError):
-        app_text = None
-    return NewSaga(names, files, registration, project.app_file, app_text)
+        return None
+    # Other ends of lines than ours would have to be kept.
+    return None if "\r" in text or not os.access(app, os.W_OK) else registration.inserted(text)

@@ -9,7 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sagabus.cli import exit_codes
 from sagabus.cli.group import COMMANDS, SECTIONS, main
+from tests.pages import ROOT
 
 LINES = 24
 COLUMNS = 80
@@ -57,6 +59,15 @@ def test_help_of_all_lists_every_command_once_under_a_heading() -> None:
     for name in COMMANDS:
         assert len(re.findall(rf"^  (?:\w+)? +{name} +[A-Z].*\.$", text, re.MULTILINE)) == 1, name
     assert len(COMMANDS) == len(set(COMMANDS))
+
+
+def test_exit_codes_are_those_that_help_and_pages_tell() -> None:
+    """One set of codes for all commands: what the code knows, what `--help` says, and what docs/cli.md says."""
+    known = {0} | {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
+    said = help_of(()).partition("Exit codes:")[2].partition("Options:")[0]
+    assert {int(code) for code in re.findall(r"\b(\d) [a-z]", said)} == known
+    table = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").partition("## Exit codes")[2].partition("\n## ")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == known
 
 
 def test_taller_helps_are_those_of_commands_that_exist() -> None:

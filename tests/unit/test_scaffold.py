@@ -158,16 +158,23 @@ def test_init_in_a_folder_whose_name_is_ours_asks_for_another(tmp_path: Path, mo
     assert (folder / "shop" / "app.py").is_file()
 
 
-def test_new_saga_leaves_an_app_alone_that_is_not_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "left",
+    [b"import shop\n", b"from shop.a import A\r\n\r\nbus = Bus()\r\n", b"from shop.a import A\nbus = Bus()  # \xff\n"],
+    ids=["no bus", "other ends of lines", "no UTF-8"],
+)
+def test_new_saga_leaves_an_app_alone_that_is_not_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bytes
+) -> None:
     """Its files are written, and the lines are printed for people to put in."""
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(main, ["init", ".", "--package", "shop"]).exit_code == 0
     app = tmp_path / "shop" / "app.py"
-    app.write_text("import shop\n")
+    app.write_bytes(left)
     done = CliRunner().invoke(main, ["new", "saga", "Refund"])
     assert done.exit_code == 0
     assert "put these lines into shop/app.py:\n  from shop.refund import Refund\n" in done.stdout
-    assert app.read_text() == "import shop\n"
+    assert app.read_bytes() == left
     again = CliRunner().invoke(main, ["new", "saga", "refund"])
     assert again.exit_code == 2
     assert "shop/refund.py and 1 more of its files exist already" in again.stderr
