@@ -10,7 +10,7 @@ PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-dashboard screenshots bench-simulator compare-concurrency bench-timers bench-memory soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided docs clean newcomer
+.PHONY: help demo test check bench bench-minute bench-messages bench-peers bench-dashboard screenshots bench-simulator compare-concurrency bench-timers bench-memory bench-index soak toolbox coverage coverage-report races machine rules explorer acceptance chaos fuzz fuzz-guided docs clean newcomer
 
 help:
 	@echo "make demo        decide a thousand credit checks with racing workers"
@@ -25,6 +25,7 @@ help:
 	@echo "make compare-concurrency   compare merged, serial and exclusive sagas, and write docs/concurrency.md"
 	@echo "make bench-timers   measure a million pending timers, and write docs/capacity.md"
 	@echo "make bench-memory   measure what a saga, a timer and a document take, and write docs/capacity.md"
+	@echo "make bench-index    measure lists of a million sagas, and write docs/operations.md"
 	@echo "make soak        run for an hour (MINUTES=60) at full speed with kills, and write docs/soak.md"
 	@echo "make coverage    run the tests, report branch coverage, ask for 95%"
 	@echo "make toolbox     transfers, imports and a lock at full size, with workers killed and stopped"
@@ -92,6 +93,9 @@ bench-timers: $(STAMP)
 
 bench-memory: $(STAMP)
 	$(BIN)/python -m benchmarks.memory --write docs
+
+bench-index: $(STAMP)
+	$(BIN)/python -m benchmarks.index --write docs
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --write docs

@@ -17,7 +17,7 @@ SECTIONS: Final = (
     ("begin", ("init", "new", "dev")),
     ("run", ("worker", "relay", "send", "health", "doctor")),
     ("look", ("list", "inspect", "siblings", "tail", "audit", "dashboard")),
-    ("act", ("dead", "timers", "merge", "cancel", "pause", "resume")),
+    ("act", ("dead", "timers", "merge", "cancel", "pause", "resume", "reindex")),
     ("prove", ("simulate", "record", "replay")),
     ("tools", ("docs", "completion")),
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sagabus.cli.moments import read_span
 from sagabus.cli.output import console, emit, json_option, print_table
+from sagabus.cli.saga_rows import Asked, find, shown
 from sagabus.cli.session import opened
 from sagabus.health.checks import said_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from sagabus.bus import Bus
 
 Rows = list[dict[str, Any]]
@@ -22,28 +25,43 @@ _KINDS: Final = ("queues", "workers", "routes", "dead", "timers")
 @click.command("list", short_help="List sagas, queues, workers, routes, timers.")
 @click.argument("app")
 @click.option("--saga", "name", metavar="NAME", help="Sagas of this class only.")
+@click.option("--lifecycle", type=click.Choice(["live", "completed"]), help="Sagas that are so only.")
+@click.option("--siblings", is_flag=True, help="Sagas with siblings, those who had them first first.")
+@click.option("--older-than", metavar="SPAN", callback=read_span, help="Sagas begun so long ago: 90s, 2h, 3d.")
+@click.option("--id", "prefix", metavar="PREFIX", default="", help="Sagas whose id begins so, in no order.")
 @click.option("--queues", is_flag=True, help="Endpoints, what waits for them, and what they subscribe to.")
 @click.option("--workers", is_flag=True, help="Processes at work, and what they do; of the last minute.")
 @click.option("--routes", is_flag=True, help="Message types, where they go, and who handles them.")
 @click.option("--dead", is_flag=True, help="Messages that were given up, newest first.")
 @click.option("--timers", is_flag=True, help="Messages that wait for their time, soonest first.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The most rows of a list.")
+@click.option("--cursor", default="", help="Where a list of sagas that was cut goes on.")
 @json_option
-def command(app: str, name: str | None, limit: int, as_json: bool, **flags: bool) -> None:
-    """List the sagas of APP: state of life, siblings, which life, and versions ever written.
-
-    Which sagas come where there are more than the limit is left to the store.
+def command(
+    app: str,
+    name: str | None,
+    lifecycle: str | None,
+    siblings: bool,
+    older_than: timedelta | None,
+    prefix: str,
+    limit: int,
+    cursor: str,
+    as_json: bool,
+    **flags: bool,
+) -> None:
+    """List the sagas of APP: live ones, oldest first; then completed ones, newest first within a class.
 
     \b
-      sagabus list examples.credit_check.app:bus --saga CreditCheck
+      sagabus list shop.app:bus --saga Order --lifecycle live --older-than 2h
       sagabus list shop.app:bus --queues --dead --json
     """
+    asked = Asked(name, lifecycle, siblings, older_than, prefix, cursor)
     wanted = [kind for kind in _KINDS if flags[kind]]
-    if name or not wanted:
-        wanted.insert(0, "sagas")
     with opened(app) as bus:
+        if asked or not wanted:
+            _list_sagas(bus, asked, limit, as_json)
         for kind in wanted:
-            rows, more = _LISTS[kind](bus, limit, name)
+            rows, more = _LISTS[kind](bus, limit)
             if as_json:
                 for row in rows:
                     emit({"kind": kind} | row)
@@ -51,6 +69,23 @@ def command(app: str, name: str | None, limit: int, as_json: bool, **flags: bool
                 _print(kind, rows)
             if more:
                 click.echo(f"only the first {limit} {kind} are shown; there are more (--limit)", err=True)
+
+
+def _list_sagas(bus: Bus, asked: Asked, limit: int, as_json: bool) -> None:
+    found = find(bus, asked, limit)
+    if as_json:
+        for row in found.rows:
+            emit({"kind": "sagas"} | row)
+    else:
+        _print("sagas", shown(found.rows))
+    if found.cursor:
+        if as_json:
+            emit({"kind": "cursor", "cursor": found.cursor})
+        click.echo(
+            f"only the first {limit} sagas are shown; there are more (--limit, --cursor {found.cursor})", err=True
+        )
+    if found.unreadable:
+        raise found.unreadable[0]
 
 
 def _print(kind: str, rows: Rows) -> None:
@@ -78,22 +113,7 @@ _NAMES: Final = {
 }
 
 
-def _sagas(bus: Bus, limit: int, name: str | None) -> tuple[Rows, bool]:
-    found = list(islice(bus.store.sagas(name), limit + 1))
-    rows = [
-        {
-            "saga": str(row.key),
-            "lifecycle": row.lifecycle.value,
-            "siblings": row.siblings,
-            "life": row.life,
-            "versions": row.versions,
-        }
-        for row in sorted(found[:limit], key=lambda row: row.key)
-    ]
-    return rows, len(found) > limit
-
-
-def _queues(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+def _queues(bus: Bus, limit: int) -> tuple[Rows, bool]:
     queues = bus.transport.queues()
     now_ms, _ = bus.store.next_due_ms()
     paused = bus.store.presence.paused()
@@ -111,7 +131,7 @@ def _queues(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
     return rows, len(queues) > limit
 
 
-def _workers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+def _workers(bus: Bus, limit: int) -> tuple[Rows, bool]:
     from sagabus.envelope import rfc3339
 
     roster = bus.store.presence.cards()
@@ -136,7 +156,7 @@ def _workers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
     return rows, len(roster.cards) > limit
 
 
-def _routes(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+def _routes(bus: Bus, limit: int) -> tuple[Rows, bool]:
     from sagabus.messages import registry
 
     handled = {name: endpoint.handled_types() for name, endpoint in bus.endpoints.items()}
@@ -153,7 +173,7 @@ def _routes(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
     return rows, len(kinds) > limit
 
 
-def _dead(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+def _dead(bus: Bus, limit: int) -> tuple[Rows, bool]:
     from sagabus.cli.dead import row
 
     letters = bus.store.dead(limit + 1)
@@ -164,14 +184,13 @@ def _dead(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
     return rows, len(letters) > limit
 
 
-def _timers(bus: Bus, limit: int, _name: str | None) -> tuple[Rows, bool]:
+def _timers(bus: Bus, limit: int) -> tuple[Rows, bool]:
     from sagabus.cli.timers import rows_of
 
     return rows_of(bus, limit)
 
 
-_LISTS: Final[dict[str, Callable[[Bus, int, str | None], tuple[Rows, bool]]]] = {
-    "sagas": _sagas,
+_LISTS: Final[dict[str, Callable[[Bus, int], tuple[Rows, bool]]]] = {
     "queues": _queues,
     "workers": _workers,
     "routes": _routes,

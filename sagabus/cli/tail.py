@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,9 +14,15 @@ from sagabus.printable import printable
 
 if TYPE_CHECKING:
     from sagabus.bus import Bus
-    from sagabus.store.protocol import SagaRow, Store
+    from sagabus.envelope import SagaKey
+    from sagabus.errors import CorruptRecordError
+    from sagabus.index.query import SagaSummary
+    from sagabus.store.protocol import Store
 
 Event = dict[str, Any]
+_FEW: Final = 10_000
+"""Up to so many sagas are all looked at; of more only those with siblings, which the index knows."""
+_AT_ONCE: Final = 500
 
 
 @click.command("tail", short_help="Show what happens, live.")
@@ -29,9 +35,10 @@ def command(app: str, saga: str | None, follow: bool, interval: float, as_json: 
     """Show what happens on the bus of APP, until Ctrl-C.
 
     With --saga: each commit once, forks, merges and dropped decisions included, those already in the history first.
-    Without: first what is there; then, at each look, the queues whose depth changed, the sagas that changed
-    since the look before (in one line each, however often they did), and new dead letters. A look reads every saga:
-    choose a longer interval where there are many.
+    Without: first what is there; then, at each look, the queues whose depth changed, how many sagas there are where
+    that changed, and new dead letters; and the sagas that changed since the look before, in one line each, however
+    often they did. Of more than 10,000 sagas only those are told that have siblings, or had them at the look before.
+    Kinds of --json: commit; queue, sagas, saga, unreadable, dead.
 
     \b
       sagabus tail examples.credit_check.app:bus --saga CreditCheck/42
@@ -92,8 +99,13 @@ class _BusLooks:
     """Looks at queues, sagas and dead letters."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._rows: dict[Any, SagaRow] | None = None
+        from sagabus.index.part import index_of
+
+        self._bus, self._index = bus, index_of(bus.store)
+        self._rows: dict[SagaKey, SagaSummary] | None = None
+        self._told: Event = {}
+        self._many = False
+        self._unreadable: set[str] = set()
         self._depths: dict[str, int] = {}
         self._dead: set[tuple[str, str, int]] = set()
 
@@ -113,18 +125,57 @@ class _BusLooks:
                 yield {"kind": "queue", "endpoint": queue.endpoint, "depth": queue.depth}
 
     def _sagas(self) -> Iterator[Event]:
-        from sagabus.commit import Lifecycle
-
-        rows = {row.key: row for row in self._bus.store.sagas()}
+        live, completed = self._counts()
+        many = live + completed > _FEW
+        rows, unreadable = self._look(many)
+        # Counted after: what is told of one saga is in the counts already.
+        live, completed = self._counts()
+        siblings = self._index.forked().count
+        told = {"kind": "sagas", "live": live, "completed": completed, "with_siblings": siblings}
+        if told != self._told:
+            self._told = told
+            yield told
+        for error in unreadable:
+            if error.key not in self._unreadable:
+                self._unreadable.add(error.key)
+                yield {"kind": "unreadable", "saga": error.key, "error": str(error)}
         before, self._rows = self._rows, rows
-        if before is None:
-            live = sum(row.lifecycle is Lifecycle.LIVE for row in rows.values())
-            siblings = sum(row.siblings > 1 for row in rows.values())
-            yield {"kind": "sagas", "live": live, "completed": len(rows) - live, "with_siblings": siblings}
-            return
-        for key in sorted(rows):
-            old, new = before.get(key), rows[key]
+        was_many, self._many = self._many, many
+        # Where there are more than a few now, or were, what comes into sight or goes has not changed for that.
+        if before is not None and many == was_many:
+            yield from self._changes(before, rows)
+
+    def _counts(self) -> tuple[int, int]:
+        counts = self._index.counts()
+        return sum(count.live for count in counts), sum(count.completed for count in counts)
+
+    def _look(self, many: bool) -> tuple[dict[SagaKey, SagaSummary], list[CorruptRecordError]]:
+        """Return all sagas, or, of many, those with siblings; and those that cannot be read."""
+        from sagabus.index.query import SagaQuery
+
+        rows: dict[SagaKey, SagaSummary] = {}
+        unreadable: list[CorruptRecordError] = []
+        cursor = ""
+        while True:
+            page = self._index.find(SagaQuery(forked=many), _AT_ONCE, cursor)
+            rows |= {row.key: row for row in page.rows}
+            unreadable += page.unreadable
+            cursor = page.cursor
+            if not cursor or len(rows) > 2 * _FEW:
+                return rows, unreadable
+
+    def _changes(self, before: dict[SagaKey, SagaSummary], rows: dict[SagaKey, SagaSummary]) -> Iterator[Event]:
+        from sagabus.index.query import SagaQuery
+
+        settled: dict[SagaKey, SagaSummary] = {}
+        if self._many:
+            for key in before.keys() - rows.keys():
+                settled |= {row.key: row for row in self._index.find(SagaQuery(key.name, id=key.id)).rows}
+        now = rows | settled
+        for key in sorted(now):
+            old, new = before.get(key), now[key]
             if new != old:
+                written = new.versions - old.versions if old else None if self._many else new.versions
                 yield {
                     "kind": "saga",
                     "saga": str(key),
@@ -132,7 +183,7 @@ class _BusLooks:
                     "siblings": new.siblings,
                     "life": new.life,
                     "versions": new.versions,
-                    "new_versions": new.versions - (old.versions if old else 0),
+                    "new_versions": written,
                 }
 
     def _letters(self) -> Iterator[Event]:
@@ -169,7 +220,10 @@ def _line(event: Event) -> str:
             )
         case "saga":
             siblings = f", {event['siblings']} siblings" if event["siblings"] > 1 else ""
-            return f"{event['saga']}: {event['lifecycle']}{siblings}, +{event['new_versions']} versions"
+            written = "" if event["new_versions"] is None else f", +{event['new_versions']} versions"
+            return f"{event['saga']}: {event['lifecycle']}{siblings}{written}"
+        case "unreadable":
+            return f"{event['saga']}: {event['error']}"
         case _:
             what = f"{event['type']} {event['id']}".strip()
             return f"dead letter on {event['endpoint']}: {what}: {event['reason']}: {event['error']}"

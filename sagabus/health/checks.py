@@ -68,6 +68,18 @@ def records(facts: Facts) -> Iterator[Finding]:
     yield ok("records", seen + ("; there are more (--limit)" if facts.sagas_left else ""))
 
 
+def index(facts: Facts) -> Iterator[Finding]:
+    """Check that the index knows the sagas that are stored."""
+    if facts.unindexed:
+        yield warn(
+            "index",
+            f"{facts.unindexed} of {facts.sagas_seen} sagas looked at are not in it: lists and counts leave them out",
+            "bring in what an older sagabus has stored, or what was lost: sagabus reindex APP",
+        )
+    elif facts.unindexed is not None:
+        yield ok("index", f"it knows all {facts.sagas_seen} sagas looked at")
+
+
 def sagas(facts: Facts) -> Iterator[Finding]:
     """Check that sagas get on: what they send leaves, and siblings are merged."""
     merging = [saga for saga in facts.sagas if saga.unmergeable]
@@ -156,4 +168,4 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-_ALL: Final = (reachable, servers, queues, records, sagas, dead_letters, timers, packages)
+_ALL: Final = (reachable, servers, queues, records, index, sagas, dead_letters, timers, packages)

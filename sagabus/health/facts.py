@@ -91,6 +91,7 @@ class Facts:
         sagas_seen: how many were looked at.
         sagas_left: whether there are more.
         unreadable: records that cannot be read, as `name/id` -> why.
+        unindexed: how many of those looked at the index does not know; None where the store has no index.
         letters: dead letters, reason -> how many.
         overdue: how many messages wait though their time has come.
         overdue_s: for how long the first of them does, s.
@@ -107,6 +108,7 @@ class Facts:
     sagas_seen: int = 0
     sagas_left: bool = False
     unreadable: Mapping[str, str] = field(factory=dict)
+    unindexed: int | None = None
     letters: Mapping[str, int] = field(factory=dict)
     overdue: int = 0
     overdue_s: float = 0.0

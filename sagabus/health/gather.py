@@ -19,6 +19,7 @@ from sagabus.envelope import Incoming, SagaKey, decode
 from sagabus.errors import CorruptRecordError, SagabusError, ShadowedPackageError, StoreRefusedError, UnavailableError
 from sagabus.health.checks import said_of
 from sagabus.health.facts import Facts, QueueFacts, SagaFacts, ServerFacts
+from sagabus.index.part import SagaIndex
 from sagabus.link import Link
 from sagabus.link.fitness import parse_info
 from sagabus.outgoing import posted_merge
@@ -48,6 +49,8 @@ def gather(bus: Bus, limit: int) -> Facts:
     with gathering.asking("broker"):
         gathering.broker()
     gathering.servers()
+    with gathering.asking("store"):
+        gathering.index()
     gathering.packages()
     return gathering.facts
 
@@ -58,6 +61,7 @@ class _Gathering:
     limit: int
     facts: Facts = field(init=False)
     _now_ms: int = field(default=0, init=False)
+    _looked_at: list[SagaKey] = field(factory=list, init=False)
     _paused: Mapping[str, Pause] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -92,7 +96,7 @@ class _Gathering:
     def _sagas(self) -> None:
         unreadable: list[CorruptRecordError] = []
         rows = {row.key: row for row in islice(self.bus.store.sagas(unreadable=unreadable), self.limit + 1)}
-        keys = sorted(rows)[: self.limit]
+        keys = self._looked_at = sorted(rows)[: self.limit]
         unwell: list[SagaFacts] = []
         for start in range(0, len(keys), _PAGE):
             unwell += self._page(keys[start : start + _PAGE], unreadable)
@@ -153,6 +157,18 @@ class _Gathering:
         commit = advance(definition, snapshot, [Incoming(decode(posted.body, len(posted.body)))])
         error = commit.unmergeable or next((failure.error for failure in commit.failures), None)
         return said(error) if error is not None else ""
+
+    def index(self) -> None:
+        """Look whether the index knows those sagas that were looked at and are still there."""
+        index: SagaIndex | None = getattr(self.bus.store, "index", None)
+        if index is None or "store" in self.facts.unreachable or "store" in self.facts.refused:
+            return
+        missing = index.missing(self._looked_at)
+        there = (
+            {row.key for row in self.bus.store.load([Want(key) for key in missing]) if row.life} if missing else set()
+        )
+        # Once more: on a cluster it is told a moment after the record was written.
+        self.facts = evolve(self.facts, unindexed=len(there.intersection(index.missing(missing))) if there else 0)
 
     # -- what the broker says --------------------------------------------------------------------------------------
 

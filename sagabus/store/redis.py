@@ -253,5 +253,5 @@ class RedisStore:
 def _not_ours(key: str) -> str:
     return (
         f"the key {key} is no part of an index of sagas, and nothing was written: look whose it is, delete it, "
-        f"and run `sagabus list APP --rebuild-index`"
+        f"and run `sagabus reindex APP`"
     )

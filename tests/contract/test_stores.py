@@ -508,7 +508,7 @@ class OneServer(RedisContract):
         self.run(store, "DEL", key)
         self.run(store, "SET", key, "foreign")
         base = read(store, key=SagaKey("Order", "new"))
-        with pytest.raises(StoreRefusedError, match=rf"{re.escape(key)}.*--rebuild-index"):
+        with pytest.raises(StoreRefusedError, match=rf"{re.escape(key)}.*sagabus reindex"):
             put(store, writing(base, b"x", "m"))
         prefix = store._keys.saga(base.key)
         assert [self.run(store, "EXISTS", f"{prefix}{suffix}") for suffix in "rioh"] == [0, 0, 0, 0]

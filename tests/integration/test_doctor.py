@@ -22,6 +22,7 @@ from sagabus.envelope import Incoming, SagaKey, wrap
 from sagabus.health.checks import check_all
 from sagabus.health.finding import Verdict
 from sagabus.health.gather import gather
+from sagabus.testing.index_contract import begun
 from tests import servers
 
 
@@ -217,3 +218,24 @@ def test_doctor_command_exits_with_the_worst(monkeypatch: pytest.MonkeyPatch, tm
         code, text = doctored(monkeypatch, tmp_path, url, "doctorapp_well")
     assert code == 0, text
     assert "0 warn, 0 fail" in text
+
+
+def test_index_that_lacks_sagas_is_noticed_and_brought_in_line(valkey_url: str, namespace: str) -> None:
+    """A store of before there was an index: the doctor says so and names the command, which mends it."""
+    with bus_at(valkey_url, namespace) as bus:
+        begun(bus.store, "a", "b", "c")
+        link: Any = bus.store.link  # type: ignore[attr-defined]
+        assert verdicts(bus)["index"] is Verdict.OK
+        (page,) = link.scan(f"{namespace}:{{{namespace}:index*")
+        for key in page:
+            link.on_node("", "DEL", key)
+        (finding,) = [finding for finding in check_all(gather(bus, 2)) if finding.check == "index"]
+        assert (finding.verdict, finding.found[:28]) == (Verdict.WARN, "2 of 2 sagas looked at are n")
+        assert finding.mend.endswith("sagabus reindex APP")
+        bus.store.index.rebuild()
+        assert verdicts(bus)["index"] is Verdict.OK
+
+
+def verdicts(bus: Bus) -> dict[str, Verdict]:
+    """Return what each check says."""
+    return {finding.check: finding.verdict for finding in check_all(gather(bus, 100))}

@@ -78,6 +78,7 @@ def test_bus_that_is_well_is_ok_throughout() -> None:
         ),
         (evolve(WELL, unreachable={"broker": "no answer"}), "broker reachable", "fail", "no answer"),
         (evolve(WELL, refused={"store": "no right"}), "store reachable", "fail", "no right"),
+        (evolve(WELL, unindexed=3), "index", "warn", "3 of 10 sagas looked at are not in it"),
         (evolve(WELL, queues=(QueueFacts("a", 950, 1000, 1),)), "queue: a", "fail", "senders are held up"),
         (evolve(WELL, queues=(QueueFacts("a", 600, 1000, 1),)), "queue: a", "warn", "600 messages"),
         (evolve(WELL, queues=(QueueFacts("a", 1, 1000, 0, 120.0),)), "queue: a", "fail", "the oldest for 2 minutes"),
