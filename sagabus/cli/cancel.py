@@ -71,8 +71,11 @@ def _confirm(snapshot: Snapshot, keep: str) -> None:
         click.UsageError: nobody sits there.
     """
     siblings = len(snapshot.versions)
-    facts = [f"{siblings} siblings, {f'of which {keep} is kept' if keep else 'merged first'}"] if siblings > 1 else []
+    facts = []
+    if siblings > 1:
+        facts.append(f"{siblings} siblings, {f'of which {keep} is kept' if keep else 'merged first'}")
     facts += [f"{len(snapshot.timers)} timer{'s' if len(snapshot.timers) > 1 else ''}"] if snapshot.timers else []
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError("nobody is there to be asked; say --yes to end the saga")
-    click.confirm(f"End {snapshot.key}{f' ({chr(44).join(facts)})' if facts else ''} for good?", abort=True, err=True)
+    what = f" ({', '.join(facts)})" if facts else ""
+    click.confirm(f"End {snapshot.key}{what} for good?", abort=True, err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from typing import Any
@@ -197,6 +198,30 @@ def test_cancel_where_nobody_can_be_asked_needs_yes(siblings: Place) -> None:
         assert siblings.sagabus("cancel", APP, SAGA, *options, check=False).returncode == 2
     assert len(versions(siblings)) == 2
     assert siblings.sagabus("cancel", APP, "CreditCheck/none", "--why", "x", "--yes", check=False).returncode == 3
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_cancel_asks_whoever_sits_at_a_terminal(siblings: Place, answer: str, code: int) -> None:
+    """With what will end; a no leaves the saga as it was."""
+    ours, theirs = pty.openpty()
+    with open(ours, "r+b", buffering=0) as terminal:
+        process = subprocess.Popen(
+            siblings.command("cancel", APP, SAGA, "--why", "x"),
+            env={**os.environ, **siblings.env, "COLUMNS": "120"},
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        asked = b""
+        while not asked.endswith(b"[y/N]: "):
+            asked += terminal.read(1)
+        terminal.write(f"{answer}\n".encode())
+        assert process.wait(timeout=60) == code
+    assert asked.decode().startswith(f"End {SAGA} (2 siblings, merged first, 1 timer) for good?")
+    (found,) = rows(siblings.sagabus("inspect", APP, SAGA, "--json").stdout)
+    assert found["lifecycle"] == ("live" if code else "completed")
 
 
 def test_cancel_of_siblings_that_cannot_be_merged_names_them(unmergeable: Place) -> None:

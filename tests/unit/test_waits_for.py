@@ -136,6 +136,14 @@ def test_waits_for_no_answer_of_a_consumer_that_can_give_none(hand: Hand) -> Non
     assert sorted(wait.to for wait in waits(hand, endpoints=bus.endpoints)) == ["a", "b", "c"]
 
 
+def test_waits_for_what_a_record_says_where_the_class_is_not_there(hand: Hand) -> None:
+    """An app that has lost the class of a saga still shows what it waits for."""
+    found = gather(hand.store, None, look(hand.store, hand.key))
+    assert sorted(wait.to for wait in found) == ["a", "b", "c"]
+    hand.handle(answer("b", requests(hand)["b"]))
+    assert sorted(w.to for w in gather(hand.store, None, look(hand.store, hand.key)) if w.to) == ["a", "c"]
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_waits_for_answers_where_no_code_can_make_the_history_again(clock: Clock, answered: bool) -> None:
     """A trimmed history has digests alone: the ids that a command may have had are tried out."""
