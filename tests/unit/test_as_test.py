@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve, field
 
-from sagabus import Bus
+from sagabus import Bus, Encrypted, Saga, message, starts
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import SagaKey
 from sagabus.errors import ConfigurationError
@@ -19,12 +19,31 @@ from sagabus.observe.record import record
 from sagabus.observe.recording import RecordingError
 from sagabus.store.memory import MemoryStore
 from sagabus.testing import PlayedOtherwiseError, play
+from sagabus.testing.keys import fall_back_on_test_keys
 from tests.sagas_for_tests import End, Hand, Note, Tally, incoming, merge_message
 from tests.unit import test_record as races
 from tests.unit.test_record import KEY, Check, Today, score
 
+
+@message("as-test.put")
+class Put:
+    vault: str
+    secret: Encrypted[str]
+
+
+@define
+class VaultState:
+    secrets: list[Encrypted[str]] = field(factory=list)
+
+
+class Vault(Saga[VaultState], key="vault"):
+    @starts
+    def put(self, m: Put) -> None:
+        self.state.secrets.append(m.secret)
+
+
 bus = Bus(store="memory:", transport="memory:", retention=timedelta(days=7))
-bus.endpoint("credit", Today, Tally)
+bus.endpoint("credit", Today, Tally, Vault)
 HERE = f"{__name__}:bus"
 
 
@@ -145,6 +164,18 @@ def test_as_test_cannot_be_made_to_run_what_a_message_says() -> None:
     run(source)
     statements = [type(node).__name__ for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
     assert statements == ["ImportFrom", "ImportFrom", "FunctionDef", "Expr", "Expr"]
+
+
+def test_as_test_keeps_secrets_encrypted() -> None:
+    """Messages and states hold ciphertext, the text says that it needs the keys, and with them it runs."""
+    fall_back_on_test_keys()
+    hand = Hand(MemoryStore(), definition("Vault"))
+    hand.handle(incoming(Put("42", Encrypted("4111 1111")), "1"))
+    source = as_test(definition("Vault"), record(hand.store, hand.key, HERE))
+    assert "4111" not in source
+    assert source.count('"encrypted:1:') == 2
+    assert "# it holds encrypted values: run it with the keys" in source
+    run(source)
 
 
 # -- play --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from attrs import evolve
 from sagabus import handles
 from sagabus.commit import Lifecycle
 from sagabus.errors import NothingToMergeError, VersionNotFoundError
+from sagabus.messages import MERGE
 from sagabus.observe.changes import MISSING, changes
 from sagabus.observe.ignored import Fate, ignored
 from sagabus.observe.lineage import Origin, common_origin
@@ -33,6 +34,7 @@ from tests.sagas_for_tests import (
     merge_message,
     score,
 )
+from tests.unit import test_record as races
 
 
 def highest_alone(states: Sequence[CreditState]) -> CreditState:
@@ -173,6 +175,30 @@ def test_merge_view_of_no_merge_is_refused() -> None:
     hand = raced()
     with pytest.raises(NothingToMergeError, match="one version"):
         view_merge(hand.definition, past(hand), dot(2))
+
+
+@pytest.mark.parametrize("merger", [races.best, races.by_change])
+def test_merge_view_of_any_race_gives_what_the_runtime_gave(merger: Any) -> None:
+    """Whatever the order of loads and commits: states are proved, and a merge alone stored what the view shows."""
+    members: dict[str, Any] = {"merged": None, "decide": lambda self: None}
+    definition = races.changed(merger=merger, **members)
+    merges = 0
+    for seed in range(300):
+        store = races.chance(definition, seed)
+        if not store.history(races.KEY):
+            continue
+        states = past_states(definition, look(store, races.KEY).recorded)
+        proofs = {state.proof for state in states.states.values()}
+        assert proofs <= {Proof.STORED, Proof.REMADE}, f"seed {seed}: {proofs}"
+        for entry in past_merges(states.recorded):
+            assert entry.dot is not None
+            view = view_merge(definition, states, entry.dot)
+            assert view.written is not None
+            assert (view.error, view.remarks) == ("", ()), f"seed {seed}"
+            if [message.type for message in entry.messages] == [MERGE]:
+                assert view.result == view.written.plain, f"seed {seed}"
+                merges += 1
+    assert merges > 20
 
 
 # -- states ------------------------------------------------------------------------------------------------------
