@@ -45,7 +45,7 @@ def command(app: str | None, processes: int, no_dashboard: bool, poll: bool, log
         app = project.app
     configure(level="WARNING", color=False if os.environ.get("NO_COLOR") else None)
     folder = Path.cwd().resolve()
-    without = "left out" if no_dashboard else "" if is_installed() else "not installed"
+    without = "left out" if no_dashboard else "" if is_installed() else "pip install 'sagabus[dashboard]' brings it"
     session = DevSession(
         app,
         processes,

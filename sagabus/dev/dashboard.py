@@ -14,7 +14,7 @@ from attrs import define, field
 
 PORT: Final = 8750
 _HOST: Final = "127.0.0.1"
-_NEEDED: Final = ("sagabus.dashboard", "jinja2", "starlette", "uvicorn")
+_NEEDED: Final = ("jinja2", "starlette", "uvicorn")
 _END_S: Final = 5.0
 _TOKEN: Final = "SAGABUS_DASHBOARD_TOKEN"
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 from zlib import crc32
 
 import pytest
@@ -111,6 +112,21 @@ def children(pid: int) -> list[int]:
     return [int(line) for line in listed.stdout.split()]
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether there is such a process, and it has not ended."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listed.stdout.strip()[:1] not in ("", "Z")
+
+
+def page(browser: OpenerDirector, address: str) -> bool:
+    """Return whether a page is there."""
+    try:
+        with browser.open(address, timeout=10) as answer:
+            return "shop.app:bus" in answer.read().decode()
+    except OSError:
+        return False
+
+
 def test_dev_reloads_a_changed_saga_and_loses_no_message(project: Path) -> None:
     """Orders come in while a saga changes: each gets its carrier; what is broken stops nobody; Ctrl-C ends all."""
     with developing(project, "--no-dashboard") as dev:
@@ -141,21 +157,33 @@ def test_dev_reloads_a_changed_saga_and_loses_no_message(project: Path) -> None:
         workers = children(dev.process.pid)
         os.killpg(dev.process.pid, signal.SIGINT)
         assert dev.process.wait(60) == 0, dev.said()
-        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+        assert not any(map(is_alive, workers))
         assert dev.said().count("Traceback") == 1
 
 
-def test_dev_of_an_app_that_is_broken_waits_for_it(project: Path) -> None:
-    """Nothing runs before the app can be loaded; a mistake in a definition is one line, and Ctrl-C ends at once."""
+def test_dev_of_an_app_that_is_broken_waits_for_it_and_leaves_nothing_behind(project: Path) -> None:
+    """Nothing runs before the app can be loaded. The dashboard stays at its address, with its cookie, when the app is
+    loaded again; where the session itself is killed, nothing that it has started stays.
+    """
     (project / "shop" / "app.py").rename(project / "app.txt")
-    with developing(project, "--poll", "--no-dashboard") as dev:
+    with developing(project, "--poll") as dev:
         dev.await_said("cannot be loaded; no worker runs until it is mended")
         dev.await_said("no module 'shop.app'")
         assert "Traceback" not in dev.said()
         (project / "app.txt").rename(project / "shop" / "app.py")
         dev.await_said("workers ready")
-        dev.process.send_signal(signal.SIGTERM)
-        assert dev.process.wait(60) == 0, dev.said()
+        address = re.search(r"dashboard +(http://\S+)", dev.said())
+        assert address is not None
+        browser = build_opener(HTTPCookieProcessor())
+        until(lambda: page(browser, address[1]), "a page of the dashboard")
+        dev.rewrite("consumers.py", "goes with", "is shipped by")
+        dev.await_said("workers ready", times=2)
+        until(lambda: page(browser, address[1].partition("?")[0]), "the same page, without the token")
+        started = children(dev.process.pid)
+        assert len(started) == 3
+        dev.process.kill()
+        dev.process.wait()
+        until(lambda: not any(map(is_alive, started)), "the end of all that it has started")
 
 
 def test_dev_without_an_app_or_a_project_exits_2(tmp_path: Path) -> None:

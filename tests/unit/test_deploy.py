@@ -136,7 +136,7 @@ def test_probes_ask_where_the_worker_answers() -> None:
     """The port is the one that the command opens, and the paths are those that are answered."""
     found = container(the("Deployment", "worker"))
     host, port = parsed(found["command"])["health_http"].split(":")
-    (named,) = found["ports"]
+    (named,) = [each for each in found["ports"] if each["name"] == "health"]
     assert (host, int(port)) == ("0.0.0.0", named["containerPort"])
     probes = {kind: found[kind]["httpGet"] for kind in ("livenessProbe", "readinessProbe", "startupProbe")}
     assert {probe["port"] for probe in probes.values()} == {named["name"]}
@@ -160,6 +160,16 @@ def _get(port: int, path: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_metrics_are_scraped_where_they_are_served(project: Path) -> None:
+    """The annotation names the port that the command opens, and the image has what that needs."""
+    found = container(the("Deployment", "worker"))
+    host, port = parsed(found["command"])["metrics"].split(":")
+    (named,) = [each for each in found["ports"] if each["name"] == "metrics"]
+    annotations = the("Deployment", "worker")["spec"]["template"]["metadata"]["annotations"]
+    assert (host, port, annotations["prometheus.io/port"]) == ("0.0.0.0", str(named["containerPort"]), port)
+    assert "'sagabus[metrics]'" in (project / "Dockerfile").read_text()
 
 
 def test_objects_refer_to_objects_and_keys_that_there_are() -> None:
