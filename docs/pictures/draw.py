@@ -342,7 +342,7 @@ def house() -> Picture:
         ("the worker", "sagabus/runtime/"),
         ("the simulator", "sagabus/testing/"),
         ("the replayer", "sagabus/observe/"),
-        ("what-if", "sagabus/dashboard/"),
+        ("what-if", "sagabus/observe/"),
     )
     for n, (name, where) in enumerate(drivers):
         x = 12 + n * 202

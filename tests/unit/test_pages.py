@@ -66,3 +66,10 @@ def test_pages_are_all_there_are() -> None:
         if "_build" not in path.parts
     }
     assert found - set(PAGES) == {page for page in found if page.startswith("examples/")}
+
+
+def test_architecture_names_every_folder_of_the_kernel() -> None:
+    """A reader who opens `sagabus/` knows what each of them is for."""
+    told = text_of("docs/architecture.md")
+    folders = {path.parent.name for path in (ROOT / "sagabus").glob("*/__init__.py")}
+    assert {name for name in folders if f"`sagabus/{name}/`" not in told} == set()
