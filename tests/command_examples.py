@@ -132,6 +132,7 @@ def examples(url: str) -> Iterator[Example]:
         yield _said("resume", APP, "till")
         yield _said("cancel", APP, "Order/18", "--why", "ordered twice", "--yes")
         yield _said("audit", APP)
+        yield _said("reindex", APP)
         yield _said("simulate", APP, "Order", str(recorded))
         yield _said("replay", str(ROOT / "examples" / "credit_check" / "race.jsonl"))
     bus.close()

@@ -50,3 +50,10 @@ def test_readme_quorum_decides_alike(tmp_path: Path) -> None:
     (tmp_path / "quorum_app.py").write_text(quorum, encoding="utf-8")
     done = run(tmp_path, "-c", _VERDICT)
     assert done.stdout == "[CreditDecided(customer='42', accepted=True)]\n", done.stderr
+
+
+def test_readme_leads_to_every_page() -> None:
+    """No page is known to those alone who built the site."""
+    own = {"index.md", "readme.md", "changelog.md", "contributing.md"}
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - own
+    assert {name for name in pages if f"(docs/{name}" not in README} == set()
