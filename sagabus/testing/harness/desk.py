@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Final
 
 from attrs import frozen
 
 from sagabus import advance as core
+from sagabus import merging
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot, Want
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Incoming, SagaKey, decode
@@ -19,6 +21,9 @@ from sagabus.outgoing import Outgoing, OutgoingKind, posted_merge
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping
 from sagabus.testing.harness.released import Release, read
+
+_OF_THE_RUNTIME: Final = (core.__name__, merging.__name__)
+"""The modules in which the runtime calls what users wrote."""
 
 
 class HarnessError(SagabusError):
@@ -138,6 +143,6 @@ class Desk:
 
 def _of_the_user(trace: TracebackType | None) -> TracebackType | None:
     """Return *trace* without the frames in which the runtime calls a handler."""
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals["__name__"] == core.__name__:
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals["__name__"] in _OF_THE_RUNTIME:
         trace = trace.tb_next
     return trace
