@@ -53,6 +53,7 @@ pages_of_files = {
     "examples/optimistic_update": "examples/optimistic_update/README.md",
     "examples/quorum": "examples/quorum/README.md",
     "examples/transfer": "examples/transfer/README.md",
+    "examples/web": "examples/web/README.md",
 }
 
 # Docstrings are Markdown where they are prose: one backtick is code.

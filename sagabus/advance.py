@@ -166,6 +166,10 @@ class _Run:
     def complete(self) -> None:
         self._completed = True
 
+    @property
+    def starter_waits(self) -> bool:
+        return self._starter is not None and bool(self._starter.replyto)
+
     # The pass.
 
     def commit(self, batch: Sequence[Incoming]) -> Commit:

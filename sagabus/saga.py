@@ -71,6 +71,7 @@ class _NoRun:
     """Stands for the run of a saga that nobody runs."""
 
     now_ms = 0
+    starter_waits = False
 
     def add(self, effect: object) -> None:
         raise HandlerMisuseError(
@@ -125,6 +126,11 @@ class Saga(Generic[S]):
         """Return the value that identifies this saga, as text; the same as `id`."""
         return self.id
 
+    @property
+    def starter_waits(self) -> bool:
+        """Return whether who started the saga can be answered: it was asked for, and not only told, to start."""
+        return bool(self._run.starter_waits)
+
     # -- for users to override -----------------------------------------------------------------------------------
 
     def decide(self) -> None:
@@ -157,7 +163,7 @@ class Saga(Generic[S]):
         self._run.add(effects.Reply(message))
 
     def reply_to_starter(self, message: Any) -> None:
-        """Answer who sent the message that started this saga."""
+        """Answer who sent the message that started this saga; where nobody may wait, ask `starter_waits` first."""
         self._run.add(effects.ReplyToStarter(message))
 
     def defer(

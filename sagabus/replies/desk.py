@@ -64,10 +64,14 @@ class ReplyDesk:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
-    def wait_for(self, request_id: str) -> Wait:
-        """Return a wait for the answer to a request that is about to be sent; give it to `forget` in the end."""
+    def _own(self) -> None:
+        """Begin anew in a process that was forked: the queue is its parent's, and the thread is not here."""
         if self._pid != os.getpid():
             self._forget_all()
+
+    def wait_for(self, request_id: str) -> Wait:
+        """Return a wait for the answer to a request that is about to be sent; give it to `forget` in the end."""
+        self._own()
         with self._lock:
             wait = Wait(request_id, self._address)
             self._waits.setdefault(request_id, []).append(wait)
@@ -89,6 +93,7 @@ class ReplyDesk:
             ConfigurationError: the transport has no reply queues.
             UnavailableError: the broker does not answer.
         """
+        self._own()
         with self._lock:
             if self._thread is None:
                 self._queue = reply_queue_of(self._transport(), self._address)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -369,6 +371,32 @@ def test_bus_that_was_closed_asks_again(valkey_url: str, namespace: str) -> None
         assert asking.ask(AskPrice("1"), to="prices", timeout=30) == PriceTold("1", 100)
         asking.close()
         assert asking.ask(AskPrice("2"), to="prices", timeout=30) == PriceTold("2", 200)
+
+
+def test_process_that_was_forked_has_a_reply_queue_of_its_own(valkey_url: str, namespace: str) -> None:
+    """As servers fork their workers: what the parent had open is of no use to the child, and the other way round."""
+    script = f"""
+import os, sys
+from sagabus import Bus
+from tests.integration.test_requests import AskPrice, PriceTold
+bus = Bus({valkey_url!r}, namespace={namespace!r})
+assert bus.ask(AskPrice("1"), to="prices", timeout=30) == PriceTold("1", 100)
+child = os.fork()
+assert bus.ask(AskPrice("2"), to="prices", timeout=30) == PriceTold("2", 200)
+if child == 0:
+    bus.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert bus.ask(AskPrice("3"), to="prices", timeout=30) == PriceTold("3", 300)
+bus.close()
+"""
+    with (
+        Bus(valkey_url, namespace=namespace) as bus,
+        redis.Redis.from_url(valkey_url) as server,
+        at_work(Shop(bus).bus),
+    ):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        assert server.keys(f"{namespace}:replies:*") == []
 
 
 def test_transport_without_reply_queues_says_what_to_do(tmp_path: Any) -> None:

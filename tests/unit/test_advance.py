@@ -705,6 +705,26 @@ def test_reply_to_starter_answers_who_started_the_saga() -> None:
     assert (envelope.saga, envelope.sagalife) == ("Order/9", 3)
 
 
+def test_starter_waits_where_it_can_be_answered() -> None:
+    """A saga that nobody waits for can tell, and does not reply."""
+
+    class Told(Saga[TallyState], key="customer"):
+        @starts
+        def told(self, m: CheckCredit) -> None:
+            self.state.count = int(self.starter_waits)
+
+        def decide(self) -> None:
+            self.state.count += 10 * self.starter_waits
+
+    told = bound(Told)
+    key = SagaKey("Told", "42")
+    for attributes, count in (({}, 0), ({"replyto": "client"}, 11)):
+        commit = advance(told, absent(key), [incoming(CheckCredit("42"), "n", **attributes)])
+        state = commit.decision.state if commit.decision else commit.facts.state
+        assert told.codec.decode(state) == TallyState(count)
+    assert not Told().starter_waits
+
+
 def test_reply_in_decide_is_refused() -> None:
     """decide() handles no message; the error names what to use instead."""
 
