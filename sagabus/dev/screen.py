@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,8 @@ class Screen:
         self._out.print()
         if survey.example:
             self._row("try", survey.example, "cyan")
-            self._row("", f"sagabus list {self.app}", "cyan")
+            if survey.saga:
+                self._row("", shlex.join(("sagabus", "inspect", self.app, survey.saga)), "cyan")
             self._row("", f"sagabus tail {self.app}", "cyan")
         self._row("end", "Ctrl-C; what is in hand is finished first")
         self._out.print()

@@ -33,7 +33,7 @@ class Survey(msgspec.Struct, frozen=True):
         folder: of the embedded server, where the store is that.
         endpoints: those that handle something.
         example: a command line that sends a first message; empty where none is to be thought of.
-        saga: the class of saga that it starts; empty where it starts none.
+        saga: the saga that it starts, as `NAME/ID`; empty where it starts none, or one whose id is not known before.
     """
 
     problem: str = ""
@@ -79,18 +79,19 @@ def _example(app: str, bus: Bus) -> tuple[str, str]:
     from sagabus.asyncapi.sample import sample_body
 
     starts = [
-        (endpoint.name, handler.kind, saga.name)
+        (endpoint.name, handler.kind, saga.name, handler.key)
         for endpoint in bus.endpoints.values()
         for saga in endpoint.sagas
         for handler in saga.handlers.values()
         if handler.starts
     ]
-    starts += [(e.name, consumer.kind, "") for e in bus.endpoints.values() for consumer in e.consumers]
+    starts += [(e.name, consumer.kind, "", None) for e in bus.endpoints.values() for consumer in e.consumers]
     if not starts:
         return "", ""
-    endpoint, kind, saga = starts[0]
-    body = msgspec.json.encode(sample_body(kind.cls)).decode()
-    return shlex.join(("sagabus", "send", app, kind.name, body, "--to", endpoint)), saga
+    endpoint, kind, saga, key = starts[0]
+    body = sample_body(kind.cls)
+    line = shlex.join(("sagabus", "send", app, kind.name, msgspec.json.encode(body).decode(), "--to", endpoint))
+    return line, f"{saga}/{body[key]}" if key in body else ""
 
 
 def _traceback(error: BaseException) -> str:

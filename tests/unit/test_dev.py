@@ -76,7 +76,7 @@ def test_survey_says_what_is_on_the_bus_and_what_to_send() -> None:
     assert found.problem == ""
     words = shlex.split(found.example)
     assert words[:3] == ["sagabus", "send", "tests.integration.creditapp:bus"]
-    assert found.saga == "CreditCheck"
+    assert found.saga == "CreditCheck/42"
     assert "credit" in found.endpoints
 
 
