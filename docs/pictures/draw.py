@@ -325,7 +325,7 @@ def house() -> Picture:
     p.text(268, 201, "merge siblings", "bold")
     p.text(584, 201, "mergers/", "code soft end")
     p.step(248, 228, 4)
-    p.text(268, 233, "handle messages, then decide()", "bold")
+    p.text(268, 233, "handle, then decide()", "bold")
     p.text(584, 233, "your saga", "code soft end")
     p.text(410, 262, "no I/O, no clock, no randomness: a Commit comes out", "small soft mid")
     p.way("M162 80H218", "way a")
