@@ -444,7 +444,7 @@ class Bus:
         return Worker(self, endpoints, name=name)
 
     def close(self) -> None:
-        """Close connections, and let the embedded server and the keyring go. Requests that wait end as timed out."""
+        """Close connections, and let the embedded server and the keyring go. Requests that wait end in an error."""
         if self._made_front is not None:
             self._made_front.close()
         process_keys.release(self._brought_keys)

@@ -128,7 +128,7 @@ class QueueFullError(SagabusError):
 
 
 class RequestError(SagabusError):
-    """A request got no answer.
+    """A request got no answer: in time, because it was dead-lettered, or because the bus that waited was closed.
 
     Attributes:
         request_id: the id of its message.

@@ -27,6 +27,8 @@ _LOSABLE: Final = _READS | {
     *("XREADGROUP", "XCLAIM", "XAUTOCLAIM"),
     # Acks, marks and forgotten timers: without them something is done again, under the same ids.
     *("XACK", "XDEL", "HDEL", "ZREM"),
+    # For how long a reply queue is kept: said again before long.
+    "PEXPIRE",
 }
 """Commands whose loss in a failover does no harm, so that nobody waits for replicas to have them."""
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from sagabus.envelope import Envelope, Incoming, admit
-from sagabus.errors import CodecError, RequestFailedError, SagabusError, UntrustedError
+from sagabus.errors import CodecError, RequestError, RequestFailedError, SagabusError, UntrustedError
 from sagabus.origin import ReplyAddress
 from sagabus.replies.address import answered_by, new_address, waiting_for
 from sagabus.replies.failure import FAILED
@@ -103,7 +103,7 @@ class ReplyDesk:
                 self._thread.start()
 
     def close(self) -> None:
-        """Take the queue away; whoever still waits does so in vain. A later request makes another one."""
+        """Take the queue away, and tell whoever still waits. A later request makes another one."""
         if self._pid != os.getpid():
             return
         with self._lock:
@@ -111,6 +111,7 @@ class ReplyDesk:
             if thread is None or queue is None:
                 return
             self._closing.set()
+            left = [wait for waits in self._waits.values() for wait in waits]
         try:
             self._transport().send([Parcel(ParcelKind.COMMAND, self._address, _WAKE, "", "wake")])
         except SagabusError as error:
@@ -122,6 +123,15 @@ class ReplyDesk:
             # It expires, or goes with its connection.
             self._log().warning("reply-queue-left", error=str(error))
         self._forget_all()
+        for wait in left:
+            _settle(
+                wait.answer,
+                error=RequestError(
+                    wait.request_id,
+                    f"the bus was closed while an answer to {wait.request_id} was waited for; what was sent goes on, "
+                    f"so ask for its outcome later",
+                ),
+            )
 
     # -- in a thread of its own ----------------------------------------------------------------------------------
 

@@ -14,8 +14,10 @@ from attrs import frozen
 
 from sagabus.errors import AccessRefusedError
 from sagabus.link import Command, Link
+from sagabus.replies.address import new_address
 from sagabus.store.redis import RedisStore
 from sagabus.store.rights import CLUSTER_COMMANDS, COMMANDS, REPLICATED_COMMANDS, acl_rule, check_rights
+from sagabus.transport import Parcel, ParcelKind, reply_queue_of
 from tests.integration.apps import Order, order_app, settle
 from tests.integration.processes import Place
 from transports.redis_streams import RedisStreamsTransport
@@ -78,6 +80,12 @@ def test_user_with_the_rights_that_are_documented_does_everything(user: User, na
     with app.bus.lease("l", ttl_s=5.0):
         pass
     assert app.bus.store.scheduled() is not None
+    address = new_address()
+    replies = reply_queue_of(app.bus.transport, address)
+    app.bus.transport.send([Parcel(ParcelKind.COMMAND, address, b"answer", "", "1")])
+    assert replies.receive(10.0) == [b"answer"]
+    assert replies.receive(0.01) == []
+    replies.close()
     app.bus.close()
 
 

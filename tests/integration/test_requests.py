@@ -23,6 +23,7 @@ from sagabus.errors import (
     ConfigurationError,
     NoRouteError,
     QueueFullError,
+    RequestError,
     RequestFailedError,
     RequestTimeoutError,
     UnknownEndpointError,
@@ -359,6 +360,24 @@ def test_reply_queue_that_is_lost_is_made_again(valkey_url: str, namespace: str)
         server.delete(key)
         servers.until(lambda: server.exists(key), "a new reply queue")
         assert bus.ask(AskPrice("2"), to="prices", timeout=30) == PriceTold("2", 200)
+
+
+def test_closing_a_bus_tells_who_waits_for_an_answer(valkey_url: str, namespace: str) -> None:
+    """At once: a server that is stopped does not wait for time-outs."""
+    with Bus(valkey_url, namespace=namespace) as bus:
+        shop = Shop(bus)
+        with at_work(bus):
+
+            async def ask() -> None:
+                asking = Bus(valkey_url, namespace=namespace)
+                waiting = asyncio.create_task(asking.request(AskSlow("1"), to="prices", timeout=600))
+                await turning(lambda: bus.transport.queues()[1].depth)
+                await asking.close_async()
+                with pytest.raises(RequestError, match="the bus was closed"):
+                    await waiting
+
+            asyncio.run(ask())
+            shop.gate.set()
 
 
 def test_bus_that_was_closed_asks_again(valkey_url: str, namespace: str) -> None:

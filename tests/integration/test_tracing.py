@@ -227,11 +227,15 @@ def _attribute_of(link: trace.Link, name: str) -> Any:
     return link.attributes[name]
 
 
-def test_trace_over_servers_and_workers_is_one_tree(valkey_url: str, namespace: str, traces: Traces) -> None:
-    """On one server, where commits put messages straight into queues; sent by a web handler, under its own span."""
+@pytest.mark.parametrize("servers_", ["valkey valkey", "cluster cluster", "valkey rabbitmq"])
+def test_trace_over_servers_and_workers_is_one_tree(
+    servers_: str, request: pytest.FixtureRequest, namespace: str, traces: Traces
+) -> None:
+    """Also where commits put messages straight into queues; sent by a web handler, under its own span."""
+    urls = [request.getfixturevalue(f"{name}_url") for name in servers_.split()]
     with ExitStack() as stack:
-        bus = stack.enter_context(Bus(valkey_url, namespace=namespace))
-        web = instrument(stack.enter_context(Bus(valkey_url, namespace=namespace)), traces.provider)
+        bus = stack.enter_context(Bus(*urls, namespace=namespace))
+        web = instrument(stack.enter_context(Bus(*urls, namespace=namespace)), traces.provider)
         open_bank(instrument(bus, traces.provider))
         assert bus.transport
         with at_work(bus.worker(name="a"), bus.worker(name="b")):
