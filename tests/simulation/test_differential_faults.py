@@ -69,7 +69,7 @@ def test_store_that_breaks_a_rule_is_found(fault: str, server: Server, monkeypat
 
 def test_store_that_reads_wrong_is_found(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store whose snapshots lack the timers differs from the simulator on some schedule."""
-    monkeypatch.setattr(redis, "snapshot", lambda *args: evolve(layout.snapshot(*args), timers={}))
+    monkeypatch.setattr(redis, "snapshot", lambda *args, **more: evolve(layout.snapshot(*args, **more), timers={}))
     with pytest.raises(AssertionError):
         assert_stores_agree("timers", SEEDS, server)
 
