@@ -13,6 +13,7 @@ from sagabus.cli.dead_groups import groups
 from sagabus.cli.dead_retry import retry
 from sagabus.cli.letter_choice import Choice, filter_options
 from sagabus.cli.output import console, emit, json_option, print_table
+from sagabus.cli.progress import watched
 from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
@@ -163,9 +164,10 @@ def drop(
         if dry_run:
             show_rows("dead", [row(letter) for letter in choice.letters(bus)], as_json, "no dead letters")
             return
+        total = choice.total(bus)
         if not yes:
-            choice.confirm(bus, "Drop {} for good?")
-        dropped = bus.dead_letters.drop(choice.letters(bus))
+            choice.confirm(total, "Drop {} for good?")
+        dropped = bus.dead_letters.drop(watched(choice.letters(bus), total, "dropped"))
     if as_json:
         emit({"kind": "dropped", "letters": dropped})
     else:

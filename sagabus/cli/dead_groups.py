@@ -9,6 +9,7 @@ import click
 
 from sagabus.cli.dead_retry import send_all, tell_all
 from sagabus.cli.output import emit, json_option
+from sagabus.cli.progress import watched
 from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def groups(app: str, retry: str | None, drop: str | None, yes: bool, limit: int,
             _confirm("Send {} again?" if retry is not None else "Drop {} for good?", group)
         letters = bus.dead_letters.of_group(group)
         if retry is not None:
-            tell_all(send_all(bus, letters), as_json)
+            tell_all(watched(send_all(bus, letters), group.count, "sent", prints=True), as_json)
             return
-        dropped = bus.dead_letters.drop(letters)
+        dropped = bus.dead_letters.drop(watched(letters, group.count, "dropped"))
     if as_json:
         emit({"kind": "dropped", "letters": dropped})
     else:

@@ -12,6 +12,7 @@ import click
 
 from sagabus.cli.letter_choice import Choice, filter_options
 from sagabus.cli.output import emit, json_option
+from sagabus.cli.progress import watched
 from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ def retry(
             given = _given(body) if body is not None else None
             retried: Iterable[Retried] = [_edited(bus, letter, given, to=to, type=as_type, new_id=new_id)]
         else:
+            total = len(letters) if isinstance(letters, list) else choice.total(bus)
             if not yes and not file:
-                choice.confirm(bus, "Send {} again?")
-            retried = send_all(bus, letters, to, exported=bool(file))
+                choice.confirm(total, "Send {} again?")
+            retried = watched(send_all(bus, letters, to, exported=bool(file)), total, "sent", prints=True)
         tell_all(retried, as_json)
 
 

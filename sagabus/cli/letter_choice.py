@@ -89,16 +89,22 @@ class Choice:
         else:
             yield from bus.store.letters.find(self.sought(bus))
 
-    def confirm(self, bus: Bus, question: str) -> None:
+    def total(self, bus: Bus) -> int:
+        """Return how many letters are meant; where nobody watches at a terminal they are not counted."""
+        if self.ids or not sys.stderr.isatty():
+            return len(self.ids)
+        return bus.dead_letters.count(self.sought(bus)).total
+
+    def confirm(self, total: int, question: str) -> None:
         """Ask whoever sits at a terminal before many letters are touched.
 
         Args:
-            question: with a place for how many.
+            total: how many are meant.
+            question: with a place for that.
 
         Raises:
             click.Abort: they would rather not.
         """
         if self.ids or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return
-        total = bus.dead_letters.count(self.sought(bus)).total
         click.confirm(question.format(f"{total:,} dead letter{'s' if total != 1 else ''}"), abort=True, err=True)

@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+SHORT_S: Final = 0.5
+"""What takes no longer is not worth a bar."""
+
+
+def watched(items: Iterable[T], total: int, text: str, *, prints: bool = False) -> Iterator[T]:
+    """Yield *items*, and show how many of *total* are done once that takes its time.
+
+    Args:
+        text: what they are.
+        prints: whether a line is printed for each: then there is a bar only where stdout goes elsewhere.
+    """
+    if not sys.stderr.isatty() or (prints and sys.stdout.isatty()):
+        yield from items
+        return
+    begun_s, tell = time.monotonic(), None
+    with ExitStack() as stack:
+        for done, item in enumerate(items):
+            if tell is None and time.monotonic() - begun_s >= SHORT_S:
+                tell = stack.enter_context(progress_bar(text))
+            if tell is not None:
+                # There may be more by now than were counted.
+                tell(done, max(done, total))
+            yield item
 
 
 @contextmanager

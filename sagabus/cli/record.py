@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sagabus.cli.progress import watched
 from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _recorded(bus: Bus, app: str, wanted: str, completed: bool, limit: int) -> I
         raise SagaNotFoundError(f"of class {wanted}")
     if len(keys) > limit:
         click.echo(f"only {limit} sagas of {wanted} are recorded; there are more (--limit)", err=True)
-    for key in sorted(keys[:limit]):
+    for key in watched(sorted(keys[:limit]), min(len(keys), limit), "recorded", prints=True):
         try:
             yield record(bus.store, key, app)
         except SagaNotFoundError:
