@@ -26,6 +26,7 @@ from sagabus.cli import main as sagabus
 from sagabus.commit import Commit, Want
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.telemetry.card import WorkerCard
+from tests.documents import blocks
 from tests.pages import ROOT
 
 PAGE: Final = ROOT / "docs" / "cli.md"
@@ -196,14 +197,38 @@ def _line(found: re.Match[str]) -> str:
     return found[1] + re.sub(r"\s*[\n\v]\s*", " ", found[2]) + found[3]
 
 
+def shape(value: Any) -> Any:
+    """Return the fields of *value* and, where they are known, the kinds of their values."""
+    if isinstance(value, dict):
+        # Actors of a context are names of a server.
+        return {"actor" if re.fullmatch(r"[0-9a-f]{12}", key) else key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(inner) for inner in value]
+    return {bool: "boolean", int: "number", float: "number", str: "text", type(None): None}[type(value)]
+
+
+def _sections(part: str) -> dict[str, str]:
+    """Return the sections of the page by what is typed, but for ids."""
+    found = re.split(r"^(?=### )", part, flags=re.MULTILINE)[1:]
+    return {re.sub(r"\b[0-9a-f]{4}\b", "ID", section.partition("\n")[0]): section for section in found}
+
+
+def _shapes(section: str) -> list[Any]:
+    return [shape(json.loads(block)) for block in blocks(section, "json")]
+
+
 def main() -> None:
-    """Write the examples into the page."""
+    """Write the examples into the page; where the fields are those that stand there already, they are left alone."""
     from tests import servers
 
     with servers.valkey() as url:
-        part = written(examples(url))
+        new = _sections(written(examples(url)))
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-    PAGE.write_text(before + _BEGIN + "\n" + part + "\n" + _END + rest.partition(_END)[2], encoding="utf-8")
+    old_part, _, after = rest.partition(_END)
+    old = _sections(old_part)
+    kept = [old[name] if name in old and _shapes(old[name]) == _shapes(new[name]) else new[name] for name in new]
+    part = "\n\n".join(section.strip() for section in kept)
+    PAGE.write_text(f"{before}{_BEGIN}\n{part}\n\n{_END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 
-from tests.command_examples import APP, PAGE, Example, examples
+from tests.command_examples import APP, PAGE, Example, examples, shape
 from tests.documents import blocks
 from tests.unit.test_named import every_command, options_of
 
@@ -20,16 +19,6 @@ NOT_LINES = {("docs", "asyncapi")}
 def printed(valkey_url: str) -> list[Example]:
     """Return what each command prints now."""
     return list(examples(valkey_url))
-
-
-def shape(value: Any) -> Any:
-    """Return the fields of *value* and, where they are known, the kinds of their values."""
-    if isinstance(value, dict):
-        # Actors of a context are names of a server.
-        return {"actor" if re.fullmatch(r"[0-9a-f]{12}", key) else key: shape(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [shape(inner) for inner in value]
-    return {bool: "boolean", int: "number", float: "number", str: "text", type(None): None}[type(value)]
 
 
 def test_command_prints_the_fields_that_the_page_shows(printed: list[Example]) -> None:
