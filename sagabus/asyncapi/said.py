@@ -1,7 +1,7 @@
 """What handlers say, as far as their source tells: which messages they send, publish, defer or answer with.
 
-Nothing is run. A message is found where the call that says it also makes it, `self.publish(CreditDecided(...))`; one
-that was put into a variable first is not.
+Nothing is run. A message is found where the call that says it also makes it, `self.publish(CreditDecided(...))`, or
+where it was put into a variable first that is assigned nowhere else in the handler; one that was made elsewhere is not.
 """
 
 from __future__ import annotations
@@ -77,12 +77,15 @@ def _names_of(function: Any) -> dict[str, Any]:
 
 
 def _calls(tree: ast.AST, speaker: str, names: dict[str, Any]) -> Iterator[Said]:
+    variables = _assigned_once(tree)
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WORDS):
             continue
         if not (isinstance(node.func.value, ast.Name) and node.func.value.id == speaker and node.args):
             continue
         made = node.args[0]
+        if isinstance(made, ast.Name):
+            made = variables.get(made.id, made)
         cls = _value(made.func, names) if isinstance(made, ast.Call) else None
         kind = registry.of(cls) if isinstance(cls, type) else None
         if kind is not None:
@@ -91,6 +94,21 @@ def _calls(tree: ast.AST, speaker: str, names: dict[str, Any]) -> Iterator[Said]
                 to = node.args[1]
             named = None if to is None else _value(to, names)
             yield Said(node.func.attr, kind, named if isinstance(named, str) else "", routed=to is None)
+
+
+def _assigned_once(tree: ast.AST) -> dict[str, ast.expr]:
+    """Return what variables stand for, by name, where one statement alone gives them a value."""
+    stored = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    found: dict[str, ast.expr] = {}
+    for node in ast.walk(tree):
+        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        if isinstance(node, ast.AnnAssign | ast.NamedExpr):
+            target = node.target
+        if isinstance(target, ast.Name) and stored.count(target.id) == 1:
+            value = getattr(node, "value", None)
+            if isinstance(value, ast.expr):
+                found[target.id] = value
+    return found
 
 
 def _value(node: ast.expr, names: dict[str, Any]) -> Any:

@@ -24,8 +24,8 @@ def command() -> None:
 def asyncapi(app: str, as_json: bool, title: str | None, app_version: str | None) -> None:
     """Print an AsyncAPI 3.0 document of APP: endpoints as channels, handlers as operations, message schemas.
 
-    What handlers send, publish and reply is read from their source, where the call that says a message also makes it;
-    routes count as well. No server is asked, and no credential printed.
+    What handlers send, publish and reply is read from their source, as far as they make the message themselves; routes
+    count as well. No server is asked, and no credential printed.
 
     \b
       sagabus docs asyncapi shop.app:bus | jq .channels

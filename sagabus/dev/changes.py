@@ -29,7 +29,9 @@ class Changes:
 
     def __init__(self, folder: Path, *, poll: bool = False) -> None:
         self._folder = folder.resolve()
-        self._polls = poll or importlib.util.find_spec("watchfiles") is None
+        missing = importlib.util.find_spec("watchfiles") is None
+        self._polls = poll or missing
+        self._hint = "; sagabus[dev] notices at once" if missing else ""
         self._stop, self._ready = threading.Event(), threading.Event()
         self._found: queue.SimpleQueue[set[Path]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._watch, name="changes", daemon=True)
@@ -37,7 +39,9 @@ class Changes:
     @property
     def how(self) -> str:
         """Return what tells of changes, for people."""
-        return f"looking every {POLL_S:g} s" if self._polls else "watchfiles"
+        if not self._polls:
+            return "watchfiles"
+        return f"looking every {POLL_S:g} s{self._hint}"
 
     def take(self, timeout_s: float) -> set[Path]:
         """Return what has changed, as soon as it is quiet again; empty where nothing has within *timeout_s*."""

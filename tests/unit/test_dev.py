@@ -67,6 +67,16 @@ def test_changes_are_looked_for_where_the_system_watches_no_more(
         assert watched.take(10.0) == {tmp_path / "a.py"}
 
 
+def test_changes_are_looked_for_without_watchfiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain install reloads too, and says what would notice sooner."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr(changes, "POLL_S", 0.01)
+    with Changes(tmp_path) as watched:
+        assert watched.how == "looking every 0.01 s; sagabus[dev] notices at once"
+        (tmp_path / "a.py").touch()
+        assert watched.take(10.0) == {tmp_path / "a.py"}
+
+
 # -- surveys -----------------------------------------------------------------------------------------------------
 
 
