@@ -45,6 +45,7 @@ def command(app: str, database: str | None, table: str, batch: int, poll: float,
             while relayed := relay.relay():
                 sent += relayed.sent
             click.echo(f"{sent} sent, {relay.waiting().rows} left")
+            relay.close()
             return
 
         def stop(_number: int, _frame: FrameType | None) -> None:

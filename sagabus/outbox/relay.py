@@ -105,11 +105,17 @@ class Relay:
                     self._rest()
                 except (UnavailableError, StoreFullError) as error:
                     self._log.error("waiting-for-server", error=str(error))
-                    self._hang_up()
+                    self.close()
                     self._stop.wait(_TROUBLE_WAIT_S)
         finally:
-            self._hang_up()
+            self.close()
             self._log.info("stopped")
+
+    def close(self) -> None:
+        """Close the connection to the database; the next call makes another one. `run` does it by itself."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def stop(self) -> None:
         """Have `run` return when it has sent what it has in hand, or within `poll_s`; safe in a signal handler."""
@@ -181,17 +187,12 @@ class Relay:
                 self._connection = self._psycopg.connect(self._database, autocommit=True)
                 self._connection.execute(f"LISTEN {self._queries.channel}")
             except self._psycopg.OperationalError as error:
-                self._hang_up()
+                self.close()
                 raise self._unavailable(error) from error
         return _Kept(self._connection, self, self._queries.table)
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         return UnavailableError(scrub(redact(self._database)), _said(error), what="database")
-
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 _PROBLEMS: Final = {

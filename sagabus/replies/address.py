@@ -8,8 +8,8 @@ too.
 from __future__ import annotations
 
 import os
-import secrets
 import socket
+import uuid
 from typing import Final
 
 from sagabus.envelope import Envelope
@@ -23,7 +23,7 @@ _MOST_OF_A_HOST: Final = 64
 def new_address() -> str:
     """Return an address that no other process has, nor this one had before."""
     host = "".join(c if c.isalnum() else "-" for c in socket.gethostname()[:_MOST_OF_A_HOST])
-    return f"{PREFIX}{host}-{os.getpid()}-{secrets.token_hex(6)}"
+    return f"{PREFIX}{host}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
 
 def is_reply_address(name: str) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +49,9 @@ class Orders(Saga[OrderState], key="number"):
     @starts
     def placed(self, m: PlaceOrder) -> None:
         self.state.times += 1
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Watched(MemoryTransport):
@@ -407,10 +413,10 @@ def test_database_that_does_not_answer_is_named_without_its_password(bus: Bus) -
     assert f"127.0.0.1:{port}" in str(caught.value)
 
 
-def test_command_relays_once_and_prints_the_table(
+def test_command_relays_and_prints_the_table(
     database: str, valkey_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sagabus relay`: what is there, and how to make the table."""
+    """`sagabus relay`: what is there, how to make the table, and until it is told to stop."""
     module = f"app{uuid.uuid4().hex}"
     (tmp_path / f"{module}.py").write_text(
         "from sagabus import Bus\n"
@@ -430,5 +436,13 @@ def test_command_relays_once_and_prints_the_table(
     assert run(main, ["relay", app, "--once", "--database", f"postgresql://127.0.0.1:{port}"]).exit_code == UNREACHABLE
     relayed = run(main, ["relay", app, "--once"], env={"SAGABUS_DATABASE": database})
     assert (relayed.exit_code, relayed.output) == (0, "1 sent, 0 left\n")
-    with Bus(valkey_url, namespace=namespace) as bus:
+    command = [sys.executable, "-m", "sagabus", "relay", app, "--database", database]
+    with Bus(valkey_url, namespace=namespace) as bus, psycopg.connect(database) as connection:
         assert {queue.endpoint: queue.depth for queue in bus.transport.queues()} == {"orders": 1}
+        PostgresOutbox(bus).send(connection, PlaceOrder("2"), to="orders")
+        connection.commit()
+        # The app is in the folder, and what it imports in the repository.
+        running = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        servers.until(lambda: bus.transport.queues()[0].depth == 2, "what the running command sends")
+        running.terminate()
+        assert running.wait(30) == 0
