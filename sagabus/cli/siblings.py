@@ -22,43 +22,58 @@ if TYPE_CHECKING:
 @click.argument("app")
 @click.argument("saga", metavar="[NAME[/ID]]", default="")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The most sagas of a list.")
+@click.option("--check", is_flag=True, help="Try this app's merger on each; exit code 1 where one is not merged.")
 @json_option
-def command(app: str, saga: str, limit: int, as_json: bool) -> None:
+def command(app: str, saga: str, limit: int, check: bool, as_json: bool) -> None:
     """List the sagas of APP, or of the class NAME, that have siblings, those forked longest first.
 
     Of one saga: its siblings side by side with what they come from, what this app's merger makes of them, and which of
-    their changes it ignores. A list has a JSON object a saga, of kind siblings; one saga is of kind merge-view.
+    their changes it ignores. With --check a merger is tried on all of them before it is deployed: in every order, and
+    nothing is written.
 
     \b
-      sagabus siblings shop.app:bus
+      sagabus siblings shop.app:bus --check
       sagabus siblings shop.app:bus Order/17
     """
+    if check and "/" in saga:
+        raise click.UsageError("--check is for a list; of one saga, sagabus merge --dry-run shows more")
     with opened(app) as bus:
         if "/" in saga:
             _one(bus, app, saga, as_json)
         else:
-            _list(bus, saga, limit, as_json)
+            _list(bus, saga, limit, check, as_json)
 
 
-def _list(bus: Bus, name: str, limit: int, as_json: bool) -> None:
+def _list(bus: Bus, name: str, limit: int, check: bool, as_json: bool) -> None:
     from itertools import islice
 
     from sagabus.cli.dead import show_rows
+    from sagabus.cli.progress import watched
     from sagabus.envelope import rfc3339
+    from sagabus.operations.merge import UnmergedSagasError, problem_of
 
     found = list(islice(_forked(bus, name), limit + 1))
-    rows = [
+    shown = found[:limit]
+    rows: list[dict[str, Any]] = [
         {
             "saga": str(forked.key),
             "siblings": forked.siblings,
             "since": rfc3339(forked.forked_since_ms) if forked.forked_since_ms is not None else None,
             "versions": forked.versions,
         }
-        for forked in found[:limit]
+        for forked in shown
     ]
+    if check:
+        tried = watched((problem_of(bus, forked.key) for forked in shown), len(shown), "tried")
+        for row, problem in zip(rows, tried, strict=True):
+            row["merges"] = not problem
+            row["problem"] = problem or None
     show_rows("siblings", rows, as_json, "no siblings")
     if len(found) > limit:
         click.echo(f"only {limit} are shown; there are more (--limit)", err=True)
+    unmerged = [row["saga"] for row in rows if check and not row["merges"]]
+    if unmerged:
+        raise UnmergedSagasError(unmerged)
 
 
 def _forked(bus: Bus, name: str) -> Iterator[SagaSummary]:

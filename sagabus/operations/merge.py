@@ -7,14 +7,15 @@ at once, and whichever of the two comes later is a duplicate. So there is never 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from sagabus.commit import Lifecycle, Snapshot
+from sagabus.commit import Lifecycle, Snapshot, Want
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Envelope, SagaKey, derive_id, encode, rfc3339
-from sagabus.errors import QueueFullError, SagabusError, UnknownEndpointError
+from sagabus.errors import NothingToMergeError, QueueFullError, SagabusError, UnknownEndpointError
 from sagabus.messages import MERGE
 from sagabus.observe.record import Look, look
 from sagabus.observe.what_if import WhatIf, check_mergeable, what_if
@@ -53,6 +54,22 @@ class BrokenMergerError(SagabusError):
     def __init__(self, key: str, why: str) -> None:
         super().__init__(f"{key} has {why}; `sagabus.testing.check_merger` finds the smallest states that show it")
         self.key = key
+
+
+class UnmergedSagasError(SagabusError):
+    """A merger does not merge the siblings of some sagas, or not to one state.
+
+    Attributes:
+        keys: which, as `NAME/ID`.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+        super().__init__(f"this app does not merge {shown}; `sagabus merge --dry-run` shows why")
+        self.keys = tuple(keys)
+
+
+_SHOWN: Final = 5
 
 
 @frozen
@@ -114,6 +131,24 @@ def foresee(bus: Bus, key: SagaKey, *, seed: int = 0) -> WhatIf:
     """Return what a merge of the saga's siblings would give now; nothing is written. Errors as of `request_merge`."""
     definition = saga_definition(bus, key)
     return what_if(definition, look(bus.store, key, whole=False).snapshot, seed=seed)
+
+
+def problem_of(bus: Bus, key: SagaKey) -> str:
+    """Return why this app's merger does not merge the siblings of a saga to one state; empty where it does.
+
+    Empty, too, where they have been merged meanwhile.
+    """
+    definition = bus.saga(key.name)
+    if definition is None:
+        return f"no saga class {key.name!r} in this app"
+    (snapshot,) = bus.store.load([Want(key)])
+    if len(snapshot.versions) < 2 or snapshot.lifecycle is not Lifecycle.LIVE:
+        return ""
+    try:
+        found = what_if(definition, snapshot)
+    except NothingToMergeError as error:
+        return str(error)
+    return found.broken or found.refused
 
 
 def merge_message(definition: SagaDefinition, seen: Look, signing: Signing | None = None) -> Outgoing:

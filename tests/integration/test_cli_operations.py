@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sagabus import Bus, envelope
+from sagabus import Bus, Saga, envelope
 from sagabus.advance import advance
 from sagabus.commit import Commit, Want
 from sagabus.envelope import Incoming, SagaKey
@@ -130,6 +130,29 @@ def test_siblings_lists_who_has_some_and_shows_those_of_one(siblings: Place) -> 
     assert [side["ignored"] for side in view["sides"]] == [[], []]
     assert "the merger ignores nothing" in siblings.sagabus("siblings", APP, SAGA).stdout
     assert siblings.sagabus("siblings", APP, "CreditCheck/none", check=False).returncode == 3
+
+
+def test_siblings_check_tries_the_merger_on_all(siblings: Place) -> None:
+    """A mended merger is tried on what is stored before it is deployed; one that refuses a saga is exit code 1."""
+    (row,) = rows(siblings.sagabus("siblings", APP, "--check", "--json").stdout)
+    assert (row["merges"], row["problem"]) == (True, None)
+    broken = "from tests.integration.test_cli_operations import changed\nbus = changed(lambda siblings: siblings[0])\n"
+    (siblings.folder / "broken.py").write_text(broken)
+    env = {"PYTHONPATH": str(ROOT)}
+    done = siblings.sagabus("siblings", "broken:bus", "--check", "--json", check=False, cwd=siblings.folder, env=env)
+    (row,) = rows(done.stdout)
+    assert (done.returncode, row["merges"]) == (1, False)
+    assert row["problem"].startswith("a broken merger: 2 different results")
+    assert f"this app does not merge {SAGA}" in done.stderr
+    assert siblings.sagabus("siblings", APP, SAGA, "--check", check=False).returncode == 2
+
+
+def changed(merger: Any) -> Bus:
+    """Return the app's bus with another merger."""
+    bus = Bus(namespace=os.environ["CREDITAPP_NAMESPACE"])
+    options: dict[str, Any] = {"key": "customer", "merger": merger, "name": "CreditCheck"}
+    bus.endpoint("credit", type(Saga)("Changed", (creditapp.CreditCheck,), {}, **options))
+    return bus
 
 
 def test_siblings_where_there_are_none_says_so(place: Place) -> None:
