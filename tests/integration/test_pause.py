@@ -13,12 +13,13 @@ import pytest
 from sagabus import Bus, Context, message
 from sagabus.store.memory import MemoryStore
 from sagabus.telemetry.card import WorkerCard
-from tests.integration.test_runtime import KINDS, working
+from tests.integration.test_runtime import working
 from tests.servers import until
 from transports.memory import MemoryTransport
 
 Make = Callable[[], Bus]
-KINDS_AND_RABBITMQ = [*KINDS, "rabbitmq"]
+KINDS = ["memory", "one server", "rabbitmq"]
+EVERYWHERE = pytest.mark.parametrize("make", [*KINDS, "two servers", "cluster", "kombu"], indirect=True)
 IDLE_S = 0.05
 PROMISED_S = 2.0
 """So soon a pause is heard of everywhere."""
@@ -55,7 +56,7 @@ def gate() -> Gate:
     return Gate()
 
 
-@pytest.fixture(params=KINDS_AND_RABBITMQ)
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, namespace: str, gate: Gate) -> Iterator[Make]:
     """Return what makes one more bus, as another process would, over the same store and queues."""
     memory, store = MemoryTransport(), MemoryStore()
@@ -63,9 +64,9 @@ def make(request: pytest.FixtureRequest, namespace: str, gate: Gate) -> Iterator
     if request.param == "memory":
         parts |= {"store": store, "transport": memory}
     else:
-        url = request.getfixturevalue("valkey_url")
-        transport: dict[str, Any] = {"two servers": memory, "one server": url}
-        broker = transport.get(request.param) or request.getfixturevalue("rabbitmq_url")
+        url = request.getfixturevalue("cluster_url" if request.param == "cluster" else "valkey_url")
+        transport: dict[str, Any] = {"two servers": memory, "kombu": "kombu+memory://", "rabbitmq": ""}
+        broker = transport.get(request.param, url) or request.getfixturevalue("rabbitmq_url")
         parts |= {"store": url, "transport": broker}
     with ExitStack() as stack:
 
@@ -103,6 +104,7 @@ def wait_until_heard(bus: Bus, worker: Any) -> None:
     until(lambda: all(lane.pulse.beat_at > heard_at + 2 * IDLE_S for lane in worker.lanes), "the lanes' next turns")
 
 
+@EVERYWHERE
 def test_paused_endpoint_receives_nothing_until_it_is_resumed(make: Make, gate: Gate) -> None:
     """Its queue fills; the others go on; after it is resumed everything is handled, once."""
     bus = make()
