@@ -61,7 +61,7 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
 
     def test(request: Request) -> Response:
         key = _key(request)
-        text = as_test(_definition(site, key), _look(site, key).recorded)
+        text = as_test(_definition(site, key), _look(site, key, whole=True).recorded)
         return site.fragment("saga_test.html", text=text)
 
     def act(request: Request) -> Response:
@@ -109,8 +109,8 @@ def _definition(site: Site, key: SagaKey) -> SagaDefinition:
     return definition
 
 
-def _look(site: Site, key: SagaKey) -> Look:
-    return look(site.bus.store, key, site.app)
+def _look(site: Site, key: SagaKey, *, whole: bool = False) -> Look:
+    return look(site.bus.store, key, site.app, whole=whole)
 
 
 def _past(definition: SagaDefinition, seen: Look) -> PastStates:
@@ -144,7 +144,7 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
             }
             for version in snapshot.versions
         ],
-        "waits": gather(site.bus.store, definition, seen),
+        "waits": gather(site.bus.store, definition, seen, endpoints=site.bus.endpoints),
         "messages": [_message(message, entry, names) for entry in history for message in entry.messages],
         "letters": list(islice(site.bus.dead_letters.find(saga=str(key)), _LETTERS)),
         "link": urlencode({"key": str(key)}),
