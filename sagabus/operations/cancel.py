@@ -38,6 +38,8 @@ from sagabus.store.protocol import Bookkeeping
 if TYPE_CHECKING:
     from sagabus.bus import Bus
 
+MAX_WHY: Final = 1000
+"""The most characters of a reason: it stays in the history of its saga, and on the trail."""
 _TRIES: Final = 30
 
 
@@ -143,8 +145,10 @@ def cancel(
         SagaEndedError: it has completed already.
         UnmergedSiblingsError: its siblings cannot be merged, or *keep* is none of its versions any more.
         BusySagaError: somebody else wrote it each time that this was tried.
-        ConfigurationError: the bus has no such class.
+        ConfigurationError: the bus has no such class; or *why* is a book.
     """
+    if len(why) > MAX_WHY:
+        raise ConfigurationError(f"why= has {len(why)} characters, and {MAX_WHY} is the most; write the rest elsewhere")
     definition, store = saga_definition(bus, key), bus.store
     said = Cancellation(by or whoami(), why, keep)
     id_ = id or uuid.uuid4().hex

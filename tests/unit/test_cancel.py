@@ -13,7 +13,7 @@ from sagabus import Bus
 from sagabus.commit import Commit, Lifecycle, Outcome, Result
 from sagabus.ending import CANCEL, Cancellation, read_cancellation
 from sagabus.envelope import SagaKey
-from sagabus.errors import NothingToMergeError, SagaNotFoundError, UnmergeableStateError
+from sagabus.errors import ConfigurationError, NothingToMergeError, SagaNotFoundError, UnmergeableStateError
 from sagabus.index.part import index_of
 from sagabus.index.query import SagaQuery
 from sagabus.observe.graph import draw
@@ -173,6 +173,14 @@ def test_cancel_of_what_is_not_there_is_refused(bus: Bus) -> None:
     with pytest.raises(SagaNotFoundError):
         cancel(bus, KEY, why="x")
     assert trail(bus) == []
+
+
+def test_cancel_for_a_reason_without_end_is_refused(bus: Bus) -> None:
+    """History and trail keep it, so it has a bound."""
+    hand(bus)
+    with pytest.raises(ConfigurationError, match="1001 characters"):
+        cancel(bus, KEY, why="x" * 1001)
+    assert cancel(bus, KEY, why="é" * 1000).id
 
 
 class Undecided(CreditCheck, key="customer", merger=all_scores):
