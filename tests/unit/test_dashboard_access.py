@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 
-import httpx
 import pytest
 
 from sagabus import Bus
 from sagabus.dashboard.app import dashboard
 from sagabus.errors import ConfigurationError
-
-TOKEN = "a-token-that-nobody-guesses"
-HTMX = {"HX-Request": "true"}
-
-
-class Browser:
-    """A client with cookies, for one dashboard."""
-
-    def __init__(self, bus: Bus, *, may_act: bool = False, origin: str = "http://localhost") -> None:
-        app = dashboard(bus, app="tests:bus", token=TOKEN, may_act=may_act)
-        self._transport = httpx.ASGITransport(app)
-        self._origin, self.cookies = origin, httpx.Cookies()
-
-    def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        async def once() -> httpx.Response:
-            async with httpx.AsyncClient(
-                transport=self._transport, base_url=self._origin, cookies=self.cookies
-            ) as client:
-                answer = await client.request(method, path, headers=headers)
-                self.cookies = client.cookies
-                return answer
-
-        return asyncio.run(once())
-
-    def get(self, path: str) -> httpx.Response:
-        return self.ask("GET", path)
+from tests.dashboard import HTMX, TOKEN, Browser
 
 
 @pytest.fixture
@@ -121,3 +94,44 @@ def test_what_is_not_there_is_said_on_a_page(bus: Bus) -> None:
 def test_short_token_is_refused(bus: Bus) -> None:
     with pytest.raises(ConfigurationError, match="16 characters"):
         dashboard(bus, app="tests:bus", token="guess")
+
+
+def test_two_dashboards_of_one_machine_do_not_lock_each_other_out(bus: Bus) -> None:
+    """Cookies know no ports: each dashboard has one under its own name."""
+    first, second = Browser(bus, origin="http://localhost:8750"), Browser(bus, origin="http://localhost:8751")
+    first.let_in()
+    second.cookies = first.cookies
+    second.let_in()
+    assert len(second.cookies) == 2
+    first.cookies = second.cookies
+    assert first.get("/sagas").status_code == 200
+
+
+def test_cookies_of_others_do_no_harm(bus: Bus) -> None:
+    """What else runs on this machine may set cookies that no standard knows."""
+    browser = Browser(bus)
+    browser.let_in()
+    ours = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    browser.cookies.clear()
+    assert browser.ask("GET", "/sagas", {"Cookie": f'a[b]={{"c": 1}}; $x; {ours}'}).status_code == 200
+
+
+def test_cookie_that_came_over_tls_stays_there(bus: Bus) -> None:
+    answer = Browser(bus, origin="https://localhost").get(f"/?token={TOKEN}")
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("host", ["[", "localhost:port", "localhost:99999999", ""])
+def test_host_that_makes_no_sense_is_refused(bus: Bus, host: str) -> None:
+    browser = Browser(bus)
+    browser.let_in()
+    assert browser.ask("GET", "/", {"Host": host}).status_code == 400
+
+
+def test_every_answer_has_the_headers_that_protect_it(bus: Bus) -> None:
+    """Also those to who is not let in, and those to what nobody expected."""
+    browser = Browser(bus)
+    assert browser.get("/").headers["x-content-type-options"] == "nosniff"
+    browser.let_in()
+    for path in ("/", "/nowhere", "/saga?key=CreditCheck/nobody", "/static/htmx.min.js"):
+        assert browser.get(path).headers["x-content-type-options"] == "nosniff", path
