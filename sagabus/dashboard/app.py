@@ -15,19 +15,25 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from sagabus.dashboard.access import Access
+from sagabus.dashboard.access import HEADERS, Access
 from sagabus.dashboard.live import Live
 from sagabus.dashboard.pages import audit, endpoints, failures, overview, saga, sagas, timers, workers
 from sagabus.dashboard.shown import environment
 from sagabus.dashboard.site import Site
 from sagabus.errors import (
     ConfigurationError,
+    CorruptDocumentError,
+    CorruptRecordError,
     DeadLetterNotFoundError,
     SagabusError,
     SagaNotFoundError,
+    StoreRefusedError,
     UnavailableError,
+    UnknownEndpointError,
+    VersionNotFoundError,
     WaitingMessageNotFoundError,
 )
+from sagabus.printable import pictured
 from sagabus.redaction import scrub
 
 if TYPE_CHECKING:
@@ -36,7 +42,20 @@ if TYPE_CHECKING:
     from sagabus.bus import Bus
 
 _STATIC: Final = Path(__file__).with_name("static")
-_NOT_FOUND: Final = (SagaNotFoundError, DeadLetterNotFoundError, WaitingMessageNotFoundError)
+_STATUS: Final[tuple[tuple[type[SagabusError], int], ...]] = (
+    (SagaNotFoundError, 404),
+    (VersionNotFoundError, 404),
+    (DeadLetterNotFoundError, 404),
+    (WaitingMessageNotFoundError, 404),
+    (UnknownEndpointError, 404),
+    (UnavailableError, 503),
+    (CorruptRecordError, 500),
+    (CorruptDocumentError, 500),
+    (StoreRefusedError, 500),
+    (ConfigurationError, 400),
+    # As things are it cannot be done: nothing to merge, ended already, written too fast.
+    (SagabusError, 409),
+)
 
 
 def dashboard(bus: Bus, *, app: str, token: str, may_act: bool = False, hosts: Sequence[str] = ()) -> Starlette:
@@ -72,7 +91,7 @@ def dashboard(bus: Bus, *, app: str, token: str, may_act: bool = False, hosts: S
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(Access, token=token, hosts=hosts)],
-        exception_handlers={SagabusError: wrong, HTTPException: wrong},
+        exception_handlers={SagabusError: wrong, HTTPException: wrong, Exception: wrong},
     )
     made.state.live = live
     return made
@@ -81,14 +100,14 @@ def dashboard(bus: Bus, *, app: str, token: str, may_act: bool = False, hosts: S
 def _explained(site: Site, request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         status, text = error.status_code, error.detail
+    elif isinstance(error, SagabusError):
+        status, text = next(code for kind, code in _STATUS if isinstance(error, kind)), scrub(str(error))
     else:
-        text = scrub(str(error))
-        if isinstance(error, _NOT_FOUND):
-            status = 404
-        elif isinstance(error, UnavailableError):
-            status = 503
-        else:
-            status = 400 if isinstance(error, ConfigurationError) else 500
+        # What it says may hold anything of a state; who runs the dashboard finds it there.
+        status, text = 500, f"{type(error).__name__}: a bug of the dashboard; its output has the traceback"
     if request.headers.get("hx-request") == "true":
-        return PlainTextResponse(text, status)  # said at the foot of the page that asked
-    return site.page("", "wrong.html", status=status, text=text, code=status)
+        answer: Response = PlainTextResponse(pictured(text), status)  # said at the foot of the page that asked
+    else:
+        answer = site.page("", "wrong.html", status=status, text=text, code=status)
+    answer.headers.update(HEADERS)  # an answer to what nobody expected does not pass through Access again
+    return answer

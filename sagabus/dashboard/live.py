@@ -16,11 +16,13 @@ from attrs import field, frozen
 
 from sagabus.dashboard.tally import Tally, since, summed, whole
 from sagabus.dead_letters.groups import LetterGroup
+from sagabus.errors import SagabusError
 from sagabus.index.query import Forked, SagaCount
 from sagabus.telemetry.card import Pause, WorkerCard
 
 if TYPE_CHECKING:
     from sagabus.dashboard.site import Site
+    from sagabus.index.part import SagaIndex
     from sagabus.transport import QueueInfo
 
 EVERY_S: Final = 1.0
@@ -44,8 +46,8 @@ class Look:
         queues: every queue.
         paused: endpoints that are paused.
         done: what was done since the look before, by endpoint.
-        sagas: how many there are of each class.
-        forked: those with siblings.
+        sagas: how many there are of each class; None where the store has no index.
+        forked: those with siblings; None where the store has no index.
         dead: how many dead letters there are.
         oldest_ms: endpoint -> when the oldest message in its queue came, ms since 1970; None where there is none. Of
             endpoints that are not here the broker cannot tell.
@@ -57,8 +59,8 @@ class Look:
     queues: tuple[QueueInfo, ...] = ()
     paused: Mapping[str, Pause] = field(factory=dict)
     done: Mapping[str, Tally] = field(factory=dict)
-    sagas: tuple[SagaCount, ...] = ()
-    forked: Forked = field(factory=Forked)
+    sagas: tuple[SagaCount, ...] | None = ()
+    forked: Forked | None = field(factory=Forked)
     dead: int = 0
     oldest_ms: Mapping[str, int | None] = field(factory=dict)
 
@@ -130,6 +132,7 @@ class Live:
         self._lock = threading.Lock()
         self._looks: deque[Look] = deque(maxlen=_KEPT)
         self._at = float("-inf")
+        self._failed: SagabusError | None = None
         self._groups: tuple[LetterGroup, ...] = ()
         self._grouped, self._grouped_at = 0, float("-inf")
         self._came_ms: Mapping[str, int | None] = {}
@@ -150,12 +153,20 @@ class Live:
         """Return what the last looks say; with a new one where the last is a second old.
 
         Raises:
-            UnavailableError: a server does not answer.
+            UnavailableError: a server does not answer, or did not a moment ago.
         """
         with self._lock:
             if time.monotonic() - self._at >= EVERY_S * 0.9:
-                self._looks.append(self._look())
-                self._at = time.monotonic()
+                try:
+                    look, self._failed = self._look(), None
+                    self._looks.append(look)
+                except SagabusError as error:
+                    # Whoever waited for this look is told the same: each would wait as long for a server that is down.
+                    self._failed = error
+                finally:
+                    self._at = time.monotonic()
+            if self._failed is not None:
+                raise self._failed
             looks = tuple(self._looks)
         recent, minute = _last(looks, _RATE_S), _last(looks, _MINUTE_S)
         return Trend(
@@ -170,6 +181,7 @@ class Live:
     def _look(self) -> Look:
         bus, before = self._site.bus, self._looks[-1] if self._looks else None
         store = bus.store
+        index: SagaIndex | None = getattr(store, "index", None)  # workers run without
         roster = store.presence.cards()
         if before is not None and roster.now_ms - before.at_ms > _STALE_MS:
             # Nobody looked for a while: what happened meanwhile would be spread over a second.
@@ -183,8 +195,8 @@ class Live:
             tuple(bus.transport.queues()),
             store.presence.paused(),
             since(known, roster.cards, before.at_ms) if before else {},
-            tuple(store.index.counts()),
-            store.index.forked(),
+            tuple(index.counts()) if index is not None else None,
+            index.forked() if index is not None else None,
             store.letters.total(),
             self._oldest(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,11 +10,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from sagabus.observe.changes import word
-from sagabus.printable import pictured
+from sagabus.printable import pictured, shortened
 from sagabus.saga import utc
 
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 _LONGEST: Final = 200_000
+"""So many characters of one value are shown at most, and so many of a traceback."""
+_AROUND: Final = 2
+_IN_A_CELL: Final = 1_000
 
 
 def environment() -> Environment:
@@ -36,7 +39,9 @@ def environment() -> Environment:
         "json": json_text,
         "rate": rate,
         "ms": ms,
-        "value": word,
+        "value": cell,
+        "brief": brief,
+        "ends": ends,
     }
     return env
 
@@ -63,8 +68,11 @@ def clock(at_ms: int) -> str:
 
 
 def day(at_ms: int) -> str:
-    """Return a time as `2026-11-23 12:00:00`, UTC."""
-    return utc(at_ms).strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time as `2026-11-23 12:00:00`, UTC; what is none as the number that it is."""
+    try:
+        return utc(at_ms).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
 
 
 def moment(at_ms: int) -> str:
@@ -91,33 +99,92 @@ def ms(value: float | None) -> str:
     return f"{rate(value * 1000)} ms"
 
 
-def json_text(value: Any, marked: Collection[str] = ()) -> Markup:
-    """Return plain data as indented JSON; members whose path is in *marked*, as `scores.equifax`, stand out."""
-    lines: list[Markup] = []
-    _lines(value, "", "", "", frozenset(marked), lines)
-    text = Markup("\n").join(lines)
-    if len(text) > _LONGEST:
-        return Markup(escape(pictured(str(text.striptags())[:_LONGEST]))) + Markup("\n… (shortened)")
-    return text
+def cell(value: Any) -> str:
+    """Return plain data as JSON in a line, as much of it as a table holds."""
+    return shortened(word(value), _IN_A_CELL)
 
 
-def _lines(value: Any, lead: str, tail: str, path: str, marked: frozenset[str], out: list[Markup]) -> None:
+def brief(text: str) -> str:
+    """Return as much of the first line of *text* as a table holds."""
+    return shortened(text.partition("\n")[0], _IN_A_CELL // 2)
+
+
+def ends(text: str) -> str:
+    """Return *text*; where it is too long its beginning and its end, where tracebacks say what happened."""
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]}\n… ({number(len(text) - 2 * half)} characters left out)\n{text[-half:]}"
+
+
+def json_text(value: Any, marked: Collection[str] = (), most: int = _LONGEST) -> Markup:
+    """Return plain data as indented JSON; members whose path is in *marked*, as `scores.equifax`, stand out.
+
+    Args:
+        most: about so many characters at most. What is longer is shown around its marks, and then to where it fits.
+    """
+    lines: list[_Line] = []
+    try:
+        _lines(value, "", "", "", frozenset(marked), lines)
+    except RecursionError:
+        return Markup("(too deep to be shown)")
+    if sum(len(text) for text, _ in lines) > most:
+        lines = _fitted(_folded(lines), most)
+    return Markup("\n").join(_line(text, mark) for text, mark in lines)
+
+
+_Line = tuple[str, bool]
+"""A line, and whether it stands out."""
+
+
+def _lines(value: Any, lead: str, tail: str, path: str, marked: frozenset[str], out: list[_Line]) -> None:
     indent = " " * (len(lead) - len(lead.lstrip(" ")))
     if isinstance(value, dict) and value:
-        out.append(_line(lead + "{", path in marked))
+        out.append((lead + "{", path in marked))
         last = len(value) - 1
         for index, (name, inner) in enumerate(value.items()):
             below = f"{path}.{name}" if path else str(name)
             head = f"{indent}  {_one(str(name))}: "
             _lines(inner, head, "," if index < last else "", below, marked, out)
-        out.append(_line(f"{indent}}}{tail}", path in marked))
+        out.append((f"{indent}}}{tail}", path in marked))
     elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        out.append(_line(lead + "[", path in marked))
+        out.append((lead + "[", path in marked))
         for index, inner in enumerate(value):
             _lines(inner, f"{indent}  ", "," if index < len(value) - 1 else "", f"{path}[{index}]", marked, out)
-        out.append(_line(f"{indent}]{tail}", path in marked))
+        out.append((f"{indent}]{tail}", path in marked))
     else:
-        out.append(_line(f"{lead}{_one(value)}{tail}", path in marked))
+        out.append((f"{lead}{_one(value)}{tail}", path in marked))
+
+
+def _folded(lines: Sequence[_Line]) -> list[_Line]:
+    """Return *lines* without those that are far from any that stands out; all of them where none does."""
+    near = {at + by for at, (_, mark) in enumerate(lines) if mark for by in range(-_AROUND, _AROUND + 1)}
+    if not near:
+        return list(lines)
+    found: list[_Line] = []
+    skipped = 0
+    for at, line in enumerate(lines):
+        if at in near or at in (0, len(lines) - 1):
+            if skipped:
+                found.append((f"… {number(skipped)} lines that do not differ", False))
+                skipped = 0
+            found.append(line)
+        else:
+            skipped += 1
+    return found
+
+
+def _fitted(lines: Sequence[_Line], most: int) -> list[_Line]:
+    """Return as many of *lines* as *most* characters have room for, and what was left out."""
+    found: list[_Line] = []
+    for at, (text, mark) in enumerate(lines):
+        if len(text) > most:
+            left = len(lines) - at - 1
+            found.append((f"{text[:most]} … ({number(len(text) - most)} characters, {number(left)} lines more)", mark))
+            break
+        found.append((text, mark))
+        most -= len(text)
+    return found
 
 
 def _line(text: str, marked: bool) -> Markup:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 from urllib.parse import unquote
 
 from attrs import frozen
 from jinja2 import Environment
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from sagabus.bus import Bus
 from sagabus.dead_letters.dead_letters import whoami
+from sagabus.printable import pictured, shortened
 
+_SAID: Final = 2_000
 PAGES: Final = (
     ("Overview", "/", "o"),
     ("Sagas", "/sagas", "s"),
@@ -69,6 +73,18 @@ class Site:
         return f"{whoami()} (dashboard, from {where})"
 
 
+def asked_to(request: Request, *known: str) -> str:
+    """Return what a request wants done, the last part of its address.
+
+    Raises:
+        HTTPException: it is none of *known*.
+    """
+    what: str = request.path_params["what"]
+    if what not in known:
+        raise HTTPException(404, f"nothing here is called {what!r}; it is one of {', '.join(known)}")
+    return what
+
+
 def prompted(request: Request) -> str:
     """Return what somebody has typed where they were asked; empty for nothing."""
     said = request.headers.get("hx-prompt", "")
@@ -77,9 +93,6 @@ def prompted(request: Request) -> str:
 
 def told(response: Response, text: str) -> Response:
     """Have *response* also say *text* at the foot of the page."""
-    import msgspec
-
-    # A header holds ASCII alone; JSON can say everything in it.
-    said = msgspec.json.encode({"told": {"value": text}}).decode()
-    response.headers["HX-Trigger"] = said.encode("ascii", "backslashreplace").decode()
+    # A header holds ASCII alone, and is not for long texts.
+    response.headers["HX-Trigger"] = json.dumps({"told": {"value": pictured(shortened(text, _SAID))}})
     return response

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sagabus.dashboard.live import Live
-from sagabus.dashboard.site import Site, prompted, told
+from sagabus.dashboard.site import Site, asked_to, prompted, told
 from sagabus.dashboard.topology import topology
 from sagabus.endpoint import Endpoint
 from sagabus.operations.pausing import pause, resume
@@ -25,7 +25,7 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
         refused = site.refusal()
         if refused is not None:
             return refused
-        name, what = request.query_params.get("name", ""), request.path_params["what"]
+        name, what = request.query_params.get("name", ""), asked_to(request, "pause", "resume")
         if what == "pause":
             pause(site.bus, name, by=site.actor(request), why=prompted(request))
         else:

@@ -14,13 +14,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sagabus.dashboard.live import Live
-from sagabus.dashboard.site import Site, told
+from sagabus.dashboard.site import Site, asked_to, told
 from sagabus.dead_letters.groups import LetterGroup
 from sagabus.dead_letters.letter import DeadLetter
 
 _GROUPS: Final = 100
 _LETTERS: Final = 100
 _SAID_ERRORS: Final = 3
+_ACTIONS: Final = ("retry", "drop", "retry-group", "drop-group")
 
 
 def routes(site: Site, live: Live) -> list[BaseRoute]:
@@ -48,12 +49,15 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
         refused = site.refusal()
         if refused is not None:
             return refused
-        what, by = request.path_params["what"], site.actor(request)
+        what, by = asked_to(request, *_ACTIONS), site.actor(request)
         if what.endswith("-group"):
             letters: Iterable[DeadLetter] = site.bus.dead_letters.of_group(_meant(request))
-            said = _done(site, what.removesuffix("-group"), letters, by)
+            said, _ = _done(site, what.removesuffix("-group"), letters, by)
             return told(site.fragment("failure_groups.html", **_groups(site)), said)
-        return told(Response(""), _done(site, what, [_asked(site, request)], by))
+        letter = _asked(site, request)
+        said, done = _done(site, what, [letter], by)
+        answer = site.fragment("failure_actions.html", said=said, done=done, letter=letter, link=_link(letter))
+        return told(answer, said)
 
     return [
         Route("/failures", show),
@@ -70,11 +74,11 @@ def _asked(site: Site, request: Request) -> DeadLetter:
 
 def _groups(site: Site) -> dict[str, Any]:
     found = site.bus.dead_letters.groups()
-    shown = [{"of": group, "link": _link(group)} for group in found.groups[:_GROUPS]]
+    shown = [{"of": group, "link": group_link(group)} for group in found.groups[:_GROUPS]]
     return {"groups": shown, "found": found, "now_ms": site.now_ms()}
 
 
-def _link(group: LetterGroup) -> str:
+def group_link(group: LetterGroup) -> str:
     named = {"error": group.error, "type": group.type, "reason": group.reason, "endpoint": group.endpoint}
     return urlencode(named)
 
@@ -86,28 +90,38 @@ def _meant(request: Request) -> LetterGroup:
 
 
 def _letter(site: Site, letter: DeadLetter) -> dict[str, Any]:
-    message: Any
-    try:
-        message = msgspec.json.decode(letter.body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        message = letter.body.decode(errors="backslashreplace")
     return {
         "letter": letter,
-        "link": urlencode({"endpoint": letter.endpoint, "id": letter.id}),
-        "message": message,
-        "context": msgspec.json.decode(letter.context) if letter.context else None,
+        "link": _link(letter),
+        "said": "",
+        "done": False,
+        "message": _plain(letter.body),
+        "context": _plain(letter.context) if letter.context else None,
         "resent": bool(site.bus.store.letters.resent([letter])[0]),
         "trail": [line for line in site.bus.dead_letters.audit(letter.id) if line.id == letter.id],
     }
 
 
-def _done(site: Site, what: str, letters: Iterable[DeadLetter], by: str) -> str:
-    """Send letters again or drop them, and return what came of it in a sentence."""
+def _plain(data: bytes) -> Any:
+    """Return JSON as plain data; what is none as text."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return data.decode(errors="backslashreplace")
+
+
+def _link(letter: DeadLetter) -> str:
+    return urlencode({"endpoint": letter.endpoint, "id": letter.id})
+
+
+def _done(site: Site, what: str, letters: Iterable[DeadLetter], by: str) -> tuple[str, bool]:
+    """Send letters again or drop them; return what came of it in a sentence, and whether that is all of it."""
     if what == "drop":
-        return f"{site.bus.dead_letters.drop(letters, by=by)} dropped"
+        return f"{site.bus.dead_letters.drop(letters, by=by)} dropped", True
     done = site.bus.dead_letters.retry(letters, by=by)
     errors = Counter(str(one.error) for one in done if one.error is not None)
-    said = f"{sum(one.error is None for one in done)} sent again"
+    said = f"{len(done) - errors.total()} sent again"
     if errors:
-        said += "; " + "; ".join(f"{n} not: {error}" for error, n in errors.most_common(_SAID_ERRORS))
-    return said
+        most = "; ".join(f"{error} ({n})" if n > 1 else error for error, n in errors.most_common(_SAID_ERRORS))
+        said += f"; {errors.total()} not: {most}"
+    return said, not errors

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from sagabus.dashboard.live import EVERY_S, Live, Trend
+from sagabus.dashboard.pages.failures import group_link
 from sagabus.dashboard.site import Site
 from sagabus.dashboard.sparkline import sparkline
 from sagabus.dashboard.tally import Tally, whole
@@ -26,7 +28,8 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
     """Return where this page is, and where its news come from."""
 
     def show(_: Request) -> Response:
-        return site.page("Overview", "overview.html", **described(live))
+        # Also while a server is down: the page says so, and comes back by itself.
+        return site.page("Overview", "overview.html", now=Markup(fragment()))
 
     def fragment() -> str:
         try:
@@ -55,6 +58,7 @@ def described(live: Live) -> dict[str, Any]:
     """Return what the templates are given."""
     trend = live.trend()
     now, recent, looks = trend.now, trend.recent, trend.looks
+    oldest_ms = now.forked.oldest_ms if now.forked else None
     rates = [look for look in looks if look.span_s]
     return {
         "now": now,
@@ -62,12 +66,12 @@ def described(live: Live) -> dict[str, Any]:
         "recent": recent,
         "minute": trend.minute,
         "endpoints": _endpoints(trend),
-        "live": sum(count.live for count in now.sagas),
-        "completed": sum(count.completed for count in now.sagas),
-        "oldest_fork_ms": None if now.forked.oldest_ms is None else now.at_ms - now.forked.oldest_ms,
+        "live": sum(count.live for count in now.sagas or ()),
+        "completed": sum(count.completed for count in now.sagas or ()),
+        "oldest_fork_ms": now.at_ms - oldest_ms if oldest_ms is not None else None,
         "old_fork_ms": _OLD_FORK_MS,
         "quiet": [card for card in now.cards if now.quiet(card)],
-        "groups": live.groups()[:_SHOWN],
+        "groups": [(group, group_link(group)) for group in live.groups()[:_SHOWN]],
         "sparks": {
             "handled": sparkline([whole(look.done).handled / look.span_s for look in rates]),
             "latency": sparkline([whole(look.done).latency.quantile(0.99) for look in rates]),

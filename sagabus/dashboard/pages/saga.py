@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,7 +19,7 @@ from sagabus.dashboard.site import Site, prompted, told
 from sagabus.dashboard.version_graph import version_graph
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Envelope, SagaKey
-from sagabus.errors import ConfigurationError
+from sagabus.errors import ConfigurationError, VersionNotFoundError
 from sagabus.observe.as_test import as_test
 from sagabus.observe.asked import asked
 from sagabus.observe.changes import changes
@@ -29,6 +31,7 @@ from sagabus.observe.waits_for import gather
 from sagabus.observe.what_if import what_if
 from sagabus.operations.cancel import cancel
 from sagabus.operations.merge import request_merge
+from sagabus.printable import pictured
 
 _LETTERS: Final = 20
 
@@ -37,10 +40,11 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
     """Return where these pages are."""
 
     def show(request: Request) -> Response:
-        return site.page("Sagas", "saga.html", **_saga(site, _key(request)))
+        key, at = _key(request), request.query_params.get("at", "")
+        return site.page("Sagas", "saga.html", commit=_shown(site, key, at) if at else "", **_saga(site, key))
 
     def commit(request: Request) -> Response:
-        return site.fragment("saga_commit.html", **_commit(site, _key(request), _number(request)))
+        return site.fragment("saga_commit.html", **_commit(site, _key(request), request.query_params.get("at", "")))
 
     def merge_view(request: Request) -> Response:
         key = _key(request)
@@ -93,11 +97,11 @@ def _key(request: Request) -> SagaKey:
     return SagaKey.parse(request.query_params.get("key", ""))
 
 
-def _number(request: Request) -> int:
-    text = request.query_params.get("n", "")
-    if not text.isascii() or not text.isdigit():
-        raise ConfigurationError(f"{text!r} is no number of a commit; open it from the graph")
-    return int(text)
+def _name_of(entry: HistoryEntry) -> str:
+    """Return what tells a commit from the others, also when older ones have been trimmed meanwhile."""
+    if entry.dot is not None:
+        return str(entry.dot)
+    return f"{entry.life}/{entry.at_ms}/{entry.messages[0].id if entry.messages else ''}"
 
 
 def _definition(site: Site, key: SagaKey) -> SagaDefinition:
@@ -110,6 +114,7 @@ def _definition(site: Site, key: SagaKey) -> SagaDefinition:
 
 
 def _look(site: Site, key: SagaKey, *, whole: bool = False) -> Look:
+    # Of a saga that is written all the time, people would rather see what was read last than nothing.
     return look(site.bus.store, key, site.app, whole=whole)
 
 
@@ -124,8 +129,8 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
     definition, seen = site.bus.saga(key.name), _look(site, key)
     history, snapshot = seen.recorded.history, seen.snapshot
     graph = version_graph(history)
-    place = {id(entry): number for number, entry in enumerate(history)}
     states = {version.dot: shown_state(version.state) for version in snapshot.versions}
+    differs = _unlike(list(states.values()))
     names = short_names(history)
     writers = {entry.dot: entry for entry in history if entry.dot is not None}
     return {
@@ -133,14 +138,14 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
         "snapshot": snapshot,
         "known": definition is not None,
         "graph": graph,
-        "numbers": [place.get(id(node.entry)) for node in graph.nodes],
+        "commits": [_name_of(node.entry) if node.entry else "" for node in graph.nodes],
         "versions": [
             {
                 "name": names.get(version.dot, str(version.dot)),
                 "dot": version.dot,
                 "state": states[version.dot],
                 "writer": writers.get(version.dot),
-                "differs": _unlike(version.dot, states),
+                "differs": differs,
             }
             for version in snapshot.versions
         ],
@@ -151,10 +156,9 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
     }
 
 
-def _unlike(dot: Any, states: dict[Any, Any]) -> set[str]:
-    """Return the places where the state of one sibling differs from that of any other."""
-    others = [state for other, state in states.items() if other != dot]
-    return {change.place for other in others for change in changes(other, states[dot])}
+def _unlike(states: Sequence[Any]) -> set[str]:
+    """Return the places where not all *states* are alike: those where any differs from the first."""
+    return {change.place for state in states[1:] for change in changes(states[0], state)}
 
 
 def _message(message: Envelope, entry: HistoryEntry, names: dict[Any, str]) -> dict[str, Any]:
@@ -176,15 +180,23 @@ def body_of(message: Envelope) -> Any:
         return f"unreadable: {error}"
 
 
+def _shown(site: Site, key: SagaKey, at: str) -> Markup:
+    """Return one commit of the page, also where it has been trimmed since its address was kept."""
+    try:
+        return Markup(site.render("saga_commit.html", **_commit(site, key, at)))
+    except VersionNotFoundError as error:
+        return Markup('<p class="note">{}</p>').format(pictured(str(error)))
+
+
 # -- one commit --------------------------------------------------------------------------------------------------
 
 
-def _commit(site: Site, key: SagaKey, number: int) -> dict[str, Any]:
+def _commit(site: Site, key: SagaKey, name: str) -> dict[str, Any]:
     definition, seen = site.bus.saga(key.name), _look(site, key)
     history = seen.recorded.history
-    if number >= len(history):
-        raise ConfigurationError(f"{key} has {len(history)} commits in its history; reload the page")
-    entry = history[number]
+    entry = next((entry for entry in history if _name_of(entry) == name), None)
+    if entry is None:
+        raise VersionNotFoundError(str(key), name, list(short_names(history).values()))
     found: dict[str, Any] = {
         "entry": entry,
         "names": short_names(history),

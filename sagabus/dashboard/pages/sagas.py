@@ -43,7 +43,10 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
         text = asked.get("q", "").strip()
         key = _exactly(site, text)
         if key is not None:
-            return RedirectResponse(f"/saga?{urlencode({'key': str(key)})}", 303)
+            where = f"/saga?{urlencode({'key': str(key)})}"
+            # htmx would follow a redirect by itself, and look for the table of this page on the other one.
+            by_htmx = request.headers.get("hx-request") == "true"
+            return Response("", headers={"HX-Redirect": where}) if by_htmx else RedirectResponse(where, 303)
         found = _found(site, asked, text)
         if "cursor" in asked:
             return site.fragment("saga_rows.html", **found)

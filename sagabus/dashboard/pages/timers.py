@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sagabus.dashboard.live import Live
-from sagabus.dashboard.site import Site, told
+from sagabus.dashboard.site import Site, asked_to, told
 
 _SHOWN: Final = 100
 _SAID: Final = {
@@ -35,7 +35,7 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
         if refused is not None:
             return refused
         name, by = request.query_params.get("name", ""), site.actor(request)
-        if request.path_params["what"] == "cancel":
+        if asked_to(request, "cancel", "fire") == "cancel":
             said = _SAID[site.bus.waiting.cancel(name, by=by).value]
         else:
             said = "sent now" if site.bus.waiting.fire(name, by=by) else "it was being sent already"
