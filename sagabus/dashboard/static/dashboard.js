@@ -1,4 +1,4 @@
-// Keyboard, theme, copying. Everything else is links, forms and fragments that the server renders.
+// Keyboard, theme, copying, where the focus goes. Everything else is links, forms and fragments that the server renders.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -19,9 +19,10 @@
 
   let goes = false;
   function step(by) {
-    const rows = [...document.querySelectorAll("[data-row] a:first-of-type")];
+    const rows = [...document.querySelectorAll("[data-row]")].map((row) => row.querySelector("a, button")).filter(Boolean);
     if (!rows.length) return;
-    const at = rows.indexOf(document.activeElement);
+    const here = document.activeElement.closest("[data-row]");
+    const at = here ? rows.findIndex((row) => here.contains(row)) : -1;
     rows[Math.min(Math.max(at < 0 ? 0 : at + by, 0), rows.length - 1)].focus();
   }
 
@@ -51,14 +52,20 @@
     }
   });
 
-  document.addEventListener("click", (event) => {
+  // Browsers give pages no clipboard over plain http, but on this machine; the old way is to copy what is selected.
+  async function copy(element) {
+    try {
+      await navigator.clipboard.writeText(element.textContent);
+    } catch (error) {
+      getSelection().selectAllChildren(element);
+      if (!document.execCommand("copy")) return "The browser does not let it be copied; it is selected, press Ctrl+C";
+    }
+    return "Copied";
+  }
+
+  document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
-    if (!button) return;
-    const text = document.getElementById(button.dataset.copy).textContent;
-    navigator.clipboard.writeText(text).then(
-      () => tell("Copied"),
-      () => tell("The browser does not let it be copied; select the text"),
-    );
+    if (button) tell(await copy(document.getElementById(button.dataset.copy)));
   });
 
   // A version of the graph is a row of text and a node: clicking the node is clicking the row.
@@ -69,9 +76,11 @@
     if (row) row.click();
   });
 
+  let told = 0;
   function tell(text) {
+    clearTimeout(told);
     document.getElementById("told").textContent = text;
-    setTimeout(() => { document.getElementById("told").textContent = ""; }, 4000);
+    told = setTimeout(() => { document.getElementById("told").textContent = ""; }, 4000 + 60 * text.length);
   }
 
   document.body.addEventListener("told", (event) => tell(event.detail.value));
@@ -79,4 +88,22 @@
     tell(event.detail.xhr.responseText.slice(0, 300) || `The server said ${event.detail.xhr.status}`);
   });
   document.body.addEventListener("htmx:sendError", () => tell("The dashboard does not answer"));
+
+  // What was asked for may be out of sight: go there, and let it be read out.
+  document.body.addEventListener("htmx:afterSettle", (event) => {
+    const place = event.detail.target;
+    if (!place || !place.matches("#tool, #commit")) return;
+    const head = place.querySelector("h2");
+    if (head) { head.tabIndex = -1; head.focus({ preventScroll: true }); }
+    place.scrollIntoView({ block: "start" });
+  });
+
+  // The overview is renewed every second: not under the hand of who is selecting something on it.
+  document.body.addEventListener("htmx:sseBeforeMessage", (event) => {
+    const chosen = getSelection();
+    if (!chosen.isCollapsed && event.target.contains(chosen.anchorNode)) event.preventDefault();
+  });
+  const lost = document.getElementById("lost");
+  document.body.addEventListener("htmx:sseError", () => { if (lost) lost.hidden = false; });
+  document.body.addEventListener("htmx:sseOpen", () => { if (lost) lost.hidden = true; });
 })();
