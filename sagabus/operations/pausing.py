@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sagabus.dead_letters.audit import AuditLine
 from sagabus.dead_letters.dead_letters import whoami
 from sagabus.errors import UnknownEndpointError
 from sagabus.observe.log import get_logger
+from sagabus.operations import audit
 from sagabus.telemetry.card import Pause
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _note(bus: Bus, what: str, pause: Pause, by: str) -> None:
     # A pause is named by when it began, so one that was there already is not noted once more.
     key = f"{what}/{pause.endpoint}/{pause.at_ms}"
     details = {"why": pause.why} if what == "pause" else {"why": pause.why, "paused_by": pause.by}
-    bus.store.letters.note(AuditLine(what, by, "", pause.endpoint, key, details=details))
+    audit.note(bus, what, by=by, endpoint=pause.endpoint, details=details, key=key)
     get_logger().info(f"{what}d", endpoint=pause.endpoint, by=by, why=pause.why)
 
 

@@ -332,6 +332,7 @@ class _Batch:
             )
             self._through(work, incoming.id, None)
         if commit.unmergeable is not None:
+            self._count(work.definition.endpoint).unmergeable += 1
             self._log_of(work).error("unmergeable", saga=str(work.key), error=said(commit.unmergeable))
             for incoming in commit.leftover:
                 self._through(work, incoming.id, Trouble("parked", commit.unmergeable, work.key))

@@ -104,6 +104,7 @@ class _Counts(msgspec.Struct, array_like=True, frozen=True):
     latency: tuple[list[int], float]
     handlers: tuple[list[int], float]
     siblings: tuple[list[int], float]
+    unmergeable: int = 0
 
 
 class _Card(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,6 +174,7 @@ def _write(counts: EndpointCounts) -> _Counts:
         _trimmed(counts.latency),
         _trimmed(counts.handlers),
         _trimmed(counts.siblings),
+        counts.unmergeable,
     )
 
 
@@ -192,6 +194,7 @@ def _read(written: _Counts) -> EndpointCounts:
         latency=Histogram.of_seconds(*written.latency),
         handlers=Histogram.of_seconds(*written.handlers),
         siblings=Histogram.of_siblings(*written.siblings),
+        unmergeable=written.unmergeable,
         **plain,
     )
 

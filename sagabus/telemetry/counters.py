@@ -62,6 +62,7 @@ class EndpointCounts:
         early: messages that came before their saga had started, at each try.
         repeated: messages that their saga had handled before.
         waited: looks at an exclusive saga whose lease another worker held.
+        unmergeable: runs in vain, because the merger raised, or a version could not be read.
         parked: messages put off because others were faster, or held the lease, again and again.
         latency: from when a message was made until it was acked, s; retries and their waits included, timers left out.
         handlers: how long consumers' handlers took, each, and runs of sagas: merge, handlers and `decide()`, s.
@@ -82,6 +83,7 @@ class EndpointCounts:
     repeated: int = 0
     waited: int = 0
     parked: int = 0
+    unmergeable: int = 0
     latency: Histogram = field(factory=Histogram.of_seconds)
     handlers: Histogram = field(factory=Histogram.of_seconds)
     siblings: Histogram = field(factory=Histogram.of_siblings)
@@ -130,7 +132,7 @@ class EndpointCounts:
 
 _NUMBERS: Final = (
     *("stored", "forked", "late", "duplicate", "merges", "folded", "dropped_decisions", "posted_merges"),
-    *("early", "repeated", "waited", "parked"),
+    *("early", "repeated", "waited", "parked", "unmergeable"),
 )
 
 Counts = dict[str, EndpointCounts]

@@ -38,6 +38,7 @@ _OF_ENDPOINTS: Final = (
     (f.REPEATED, "repeated"),
     (f.PARKED, "parked"),
     (f.MERGES, "merges"),
+    (f.MERGES_FAILED, "unmergeable"),
     (f.MERGED, "folded"),
     (f.MERGES_POSTED, "posted_merges"),
     (f.DROPPED, "dropped_decisions"),

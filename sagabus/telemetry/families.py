@@ -60,6 +60,9 @@ COMMITS: Final = Family(
     "Commits of sagas by outcome: stored, forked, again (and why), duplicate, late.",
 )
 MERGES: Final = Family("sagabus_merges_total", "counter", _ENDPOINT, "Commits that folded siblings into one state.")
+MERGES_FAILED: Final = Family(
+    "sagabus_merges_failed_total", "counter", _ENDPOINT, "Runs whose siblings could not be folded: the merger raised."
+)
 MERGED: Final = Family("sagabus_merged_siblings_total", "counter", _ENDPOINT, "Siblings that these have folded.")
 MERGES_POSTED: Final = Family(
     "sagabus_merge_messages_posted_total", "counter", _ENDPOINT, "MergeSagaState messages posted by commits."
@@ -90,7 +93,8 @@ RESTARTS: Final = Family(
 )
 
 OF_PROCESS: Final = (
-    *(HANDLED, FAILED, RETRIED, DEAD, EARLY, REPEATED, PARKED, COMMITS, MERGES, MERGED, MERGES_POSTED, DROPPED),
+    *(HANDLED, FAILED, RETRIED, DEAD, EARLY, REPEATED, PARKED, COMMITS, MERGES, MERGES_FAILED),
+    *(MERGED, MERGES_POSTED, DROPPED),
     *(LATENCY, HANDLER, SIBLINGS, WORKER_UP, RESTARTS),
 )
 """What the workers of one command have done; add them up over all that are scraped."""

@@ -31,6 +31,7 @@ def worker_card(worker: str = "host-1", **changes: object) -> WorkerCard:
         repeated=8,
         waited=9,
         parked=10,
+        unmergeable=11,
     )
     counts.latency.note(0.003, 4)
     counts.handlers.note(1e9)

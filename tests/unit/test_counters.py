@@ -39,6 +39,8 @@ class Notes:
 
 
 def longest(siblings: Any) -> Notes:
+    if REFUSES:
+        raise ValueError(REFUSES[0])
     return Notes(max(siblings, key=lambda s: (len(s.notes), s.notes)).notes)
 
 
@@ -66,6 +68,7 @@ class Noting(Saga[Notes], key="key", merger=longest):
 
 
 OTHERS: list[Any] = []
+REFUSES: list[str] = []
 
 
 @pytest.fixture
@@ -148,6 +151,23 @@ def test_forks_merges_and_dropped_decisions_are_counted(bus: Bus) -> None:
     assert counts.siblings.counts[:2] == [1, 1]
     assert counts.outcomes() == {("stored", ""): 1, ("forked", ""): 1, ("late", ""): 0, ("duplicate", ""): 0}
     assert work(bus, Add("1", "y"), Add("1", "z"))["notes"].stored == 1
+
+
+def test_runs_whose_siblings_cannot_be_folded_are_counted(bus: Bus, clock: Clock) -> None:
+    """Each time they are tried; what they would have handled is put off, and has not failed."""
+    work(bus, Begin("1"))
+    OTHERS.append(lambda: work(bus, Add("1", "xx")))
+    REFUSES.append("no value can stand for both")
+    worker = bus.worker(name="w")
+    bus.send(Add("1", "race"), to="notes")
+    worker.run_until_idle()
+    counts = worker.counts()["notes"]
+    assert (counts.forked, counts.merges, counts.unmergeable, counts.failed) == (1, 0, 1, 0)
+    REFUSES.clear()
+    clock.advance(5.0)
+    worker.run_until_idle()
+    counts = worker.counts()["notes"]
+    assert (counts.merges, counts.unmergeable) == (1, 1)
 
 
 def test_late_and_repeated_messages_are_counted(bus: Bus) -> None:
