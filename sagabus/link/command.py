@@ -29,6 +29,8 @@ _LOSABLE: Final = _READS | {
     *("XACK", "XDEL", "HDEL", "ZREM"),
     # For how long a reply queue is kept: said again before long.
     "PEXPIRE",
+    # What has expired goes again.
+    "ZREMRANGEBYSCORE",
 }
 """Commands whose loss in a failover does no harm, so that nobody waits for replicas to have them."""
 

@@ -14,6 +14,7 @@ from attrs import define, field
 from sagabus import Bus, Context, RetryPolicy, Saga, handles, message, starts
 from sagabus.commit import Lifecycle, Want
 from sagabus.envelope import SagaKey
+from sagabus.index.query import Forked, SagaCount, SagaQuery
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Store
 from sagabus.transport import Parcel, ParcelKind, Transport
@@ -158,6 +159,12 @@ class App:
         assert {(row.key.id, row.lifecycle, row.siblings) for row in rows} == {
             (str(n), Lifecycle.COMPLETED, 1) for n in range(orders)
         }
+        indexed = store.index.find(SagaQuery(), 1000).rows
+        assert {row.key: (row.lifecycle, row.siblings, row.life, row.versions) for row in indexed} == {
+            row.key: (row.lifecycle, row.siblings, row.life, row.versions) for row in rows
+        }, "an index that says what is not so"
+        assert store.index.counts() == [SagaCount("OrderSaga", 0, orders)]
+        assert store.index.forked() == Forked()
         for row in rows:
             ids = {m.id for entry in store.history(row.key) for m in entry.messages}
             (snapshot,) = store.load([Want(row.key, tuple(ids))])

@@ -105,6 +105,27 @@ def test_worker_that_dies_on_one_server_leaves_everything_to_the_next(
 
 
 @pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("point", ["after-commit", "after-send", "before-note", "before-exchange"])
+def test_worker_that_dies_on_a_cluster_leaves_an_index_that_is_made_good(
+    point: str, nth: int, cluster_url: str, namespace: str
+) -> None:
+    """There the index is told afterwards: whoever gets the messages again tells it what it has missed."""
+    points = Failpoints()
+    store = points.store(RedisStore(cluster_url, namespace=namespace))
+    transport = points.transport(RedisStreamsTransport(cluster_url, namespace=namespace))
+    app = order_app(store, transport, flaky=True, retry=QUICK, batch=1, namespace=namespace, claim_s=0.15)
+    for number in range(ORDERS):
+        app.bus.send(Order(str(number)), to="orders")
+    points.arm(point, nth)
+    with pytest.raises(Crash):
+        work(app, "first", lambda: time.sleep(0.01))
+    work(app, "second", lambda: time.sleep(0.02))
+    app.check(ORDERS)
+    app.bus.close()
+
+
+@pytest.mark.usefixtures("short_lease")
 @pytest.mark.parametrize("point", ["after-load", "after-commit", "after-exchange"])
 def test_worker_that_dies_on_one_server_leaves_everything_to_another_after_the_claim_time(
     point: str, valkey_url: str, namespace: str
