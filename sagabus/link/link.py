@@ -201,7 +201,7 @@ class Link:
             while True:
                 reply = self.on_node(node, "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
                 cursor = int(reply[0])
-                yield [name.decode() for name in reply[1] if _is_text(name)]
+                yield [name.decode() for name in reply[1] if is_text(name)]
                 if cursor == 0:
                     break
 
@@ -367,7 +367,8 @@ class Link:
         return read_slots(reply, address)
 
 
-def _is_text(name: bytes) -> bool:
+def is_text(name: bytes) -> bool:
+    """Return whether *name* is UTF-8, as all names of ours are."""
     try:
         name.decode()
     except UnicodeDecodeError:

@@ -23,6 +23,7 @@ from sagabus.index.rebuild import rebuild
 from sagabus.index.shelf import Entry, Mend, Range, Scanned
 from sagabus.index.standing import Standing
 from sagabus.link import Command, Link, Script
+from sagabus.link.link import is_text
 from sagabus.store.chunks import chunks
 from sagabus.store.layout import Keys, history_entry, standing
 
@@ -79,7 +80,7 @@ class RedisIndex:
             forks = self._keys.index(name).forks
             commands += [Command(("ZCARD", forks), forks), Command(("ZRANGE", forks, 0, 0, "WITHSCORES"), forks)]
         replies = self._link.round(commands)
-        firsts = [int(float(first[1])) for first in replies[1::2] if first]
+        firsts = [int(float(first[1])) for first in replies[1::2] if first and b"n" not in first[1]]
         return Forked(sum(replies[::2]), min(firsts, default=None))
 
     def missing(self, keys: Sequence[SagaKey]) -> list[SagaKey]:
@@ -128,15 +129,31 @@ class RedisShelf:
             commands.append(Command(("SMEMBERS", known), known))
         time, *found = self._link.round(commands)
         now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
-        return now_ms, list(names) if names is not None else sorted(name.decode() for name in found[0])
+        return now_ms, list(names) if names is not None else sorted(map(bytes.decode, filter(is_text, found[0])))
 
     def ranges(self, wanted: Sequence[Range]) -> list[list[Entry]]:
-        commands = []
-        for each in wanted:
-            key = self._key(each.name, each.forked)
-            commands.append(_PAGE.call((key,), (_lowest(each.lowest), each.behind, each.count)))
-        replies = self._link.round(commands)
+        replies = self._pages(wanted)
+        foreign = [
+            Command(("ZREM", key, *members), key)
+            for key, reply in zip(self._keys_of(wanted), replies, strict=True)
+            if (members := _foreign(reply))
+        ]
+        if foreign:
+            # No id of ours is such, so that they would never be mended, and a page could be full of them.
+            self._link.round(foreign)
+            replies = self._pages(wanted)
         return [_entries(each.name, reply) for each, reply in zip(wanted, replies, strict=True)]
+
+    def _pages(self, wanted: Sequence[Range]) -> list[Any]:
+        return self._link.round(
+            [
+                _PAGE.call((key,), (_lowest(each.lowest), each.behind, each.count))
+                for key, each in zip(self._keys_of(wanted), wanted, strict=True)
+            ]
+        )
+
+    def _keys_of(self, wanted: Sequence[Range]) -> list[str]:
+        return [self._key(each.name, each.forked) for each in wanted]
 
     def scan(self, name: str, at: int, prefix: str) -> Scanned:
         key = self._key(name, False)
@@ -155,7 +172,7 @@ class RedisShelf:
         scores: list[int | None] = [None] * len(keys)
         for indices, reply in zip(classes.values(), self._link.round(commands), strict=True):
             for i, score in zip(indices, reply, strict=True):
-                scores[i] = None if score is None else int(float(score))
+                scores[i] = None if score is None or b"n" in score else int(float(score))
         return scores
 
     def stand(self, keys: Sequence[SagaKey], now_ms: int) -> list[Standing | CorruptRecordError | None]:
@@ -235,7 +252,22 @@ def _at_ms(entry: Any, otherwise_ms: int) -> int:
 
 
 def _entries(name: str, members: Sequence[Any]) -> list[Entry]:
-    return [Entry(int(float(members[i + 1])), name, members[i].decode()) for i in range(0, len(members), 2)]
+    return [
+        Entry(int(float(score)), name, member.decode()) for member, score in _pairs(members) if _is_ours(member, score)
+    ]
+
+
+def _foreign(members: Sequence[Any]) -> list[bytes]:
+    """Return those members that no saga has: damaged ones."""
+    return [member for member, score in _pairs(members) if not _is_ours(member, score)]
+
+
+def _pairs(members: Sequence[Any]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(members[::2], members[1::2], strict=True)
+
+
+def _is_ours(member: bytes, score: bytes) -> bool:
+    return b"n" not in score and is_text(member)
 
 
 def _lowest(score: int | None) -> int | str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import redis
 from attrs import define, field, frozen
@@ -135,6 +135,13 @@ HOW: Final[dict[str, Callable[[bytes], bytes]]] = {
 WAYS: Final = (*HOW, "missing")
 
 
+_PARTS: Final[dict[bytes, Callable[[redis.Redis, str], Any]]] = {
+    b"hash": lambda client, name: client.hkeys(name),
+    b"zset": lambda client, name: client.zrange(name, 0, -1),
+    b"set": lambda client, name: client.smembers(name),
+}
+
+
 def damages(client: redis.Redis, namespace: str, ways: Sequence[str]) -> Iterator[Damage]:
     """Yield how what a namespace holds can be damaged: each part of each key in each of *ways*, and each key whole."""
     for name in sorted(key.decode() for key in client.scan_iter(f"{namespace}:*")):
@@ -145,8 +152,7 @@ def damages(client: redis.Redis, namespace: str, ways: Sequence[str]) -> Iterato
         if kind == b"list":
             parts = [str(index) for index in range(client.llen(name))]
         else:
-            found = client.hkeys(name) if kind == b"hash" else client.zrange(name, 0, -1) if kind == b"zset" else [b""]
-            parts = [part.decode() for part in found]
+            parts = [part.decode() for part in _PARTS.get(kind, lambda *_: [b""])(client, name)]
         yield from (Damage(name, part, how) for part in parts for how in ways)
 
 
@@ -171,6 +177,10 @@ def inflict(client: redis.Redis, damage: Damage) -> None:
         client.zrem(key, part)
         if change:
             client.zadd(key, {change(part.encode()): score})
+    elif kind == b"set":
+        client.srem(key, part)
+        if change:
+            client.sadd(key, change(part.encode()))
     elif kind == b"list":
         if change:
             client.lset(key, int(part), change(client.lindex(key, int(part)) or b""))

@@ -14,11 +14,14 @@ from structlog.testing import capture_logs
 from sagabus import Bus
 from sagabus.envelope import SagaKey, encode, wrap
 from sagabus.errors import CorruptDocumentError, CorruptRecordError, StoreRefusedError
+from sagabus.index.query import SagaQuery
 from tests.fuzz.damage import WAYS, Damage, Note, Shop, damages, fill, inflict, open_stage
 from tests.integration.apps import put
 
 SWEEP = WAYS if os.environ.get("SAGABUS_FUZZ") == "whole" else ("garbage",)
-SHARED = (":topology", "timers}:due", "timers}:body", "dead}:when", "dead}:body", "dead}:head")
+LETTERS = ("dead}:when", "dead}:body", "dead}:head")
+INDEX = ("index}:names", "index:Shops}:age", "index:Shops}:forked")
+SHARED = (":topology", "timers}:due", "timers}:body", *LETTERS, *INDEX)
 # What nobody can tell from what was never there, or looks at only when it is shown.
 UNSEEN = ("}:h", "}:i", "documents:", ":writes:", "}:topology", "dead}", ":topology", "timers}:due")
 
@@ -95,6 +98,13 @@ def look_at_all(bus: Bus) -> None:
     list(bus.documents.keys())
     bus.store.scheduled()
     bus.store.letters.count()
+    for query in (SagaQuery(), SagaQuery(forked=True), SagaQuery(id_prefix="v")):
+        bus.store.index.find(query)
+    bus.store.index.counts()
+    bus.store.index.forked()
+    unreadable = {error.key for error in bus.store.index.rebuild().unreadable}
+    assert unreadable <= {"Shops/victim"}
+    assert "other" in {row.key.id for row in bus.store.index.find(SagaQuery()).rows}
 
 
 def test_shared_key_of_another_type_is_refused_by_its_name(scene: Scene) -> None:
@@ -112,6 +122,8 @@ def use_what_is_shared(bus: Bus) -> None:
     """Touch what belongs to no saga."""
     bus.store.due(5, 1.0)
     list(bus.store.letters.find())
+    bus.store.index.counts()
+    bus.store.index.forked()
     bus.send(Note("victim", 1), to="shops")
 
 
