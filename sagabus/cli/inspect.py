@@ -134,14 +134,14 @@ def _starter(stored: bytes) -> Any:
 
 def _undispatched(snapshot: Snapshot) -> list[dict[str, Any]]:
     from sagabus.messages import MERGE
-    from sagabus.observe.replay import type_of_outgoing
+    from sagabus.observe.waits_for import type_name
 
     rows: list[dict[str, Any]] = []
     for cause, (messages, merge, damage) in _outbox(snapshot):
         if damage:
             rows.append({"id": None, "type": f"unreadable: {damage}", "to": None, "cause": cause})
         rows += [
-            {"id": message.id, "type": type_of_outgoing(message), "to": message.to, "cause": cause}
+            {"id": message.id, "type": type_name(message.body), "to": message.to, "cause": cause}
             for message in messages
         ]
         if merge:

@@ -13,6 +13,7 @@ from sagabus.codec import StateCodec, plain_state
 from sagabus.commit import Commit, Half, HistoryEntry, Outcome, Result
 from sagabus.digest import EffectDigest, HalfDigest, digests, hashed
 from sagabus.envelope import Envelope, rfc3339
+from sagabus.errors import CodecError
 from sagabus.observe.changes import MISSING, changes, text
 from sagabus.outgoing import Outgoing, OutgoingKind
 
@@ -249,7 +250,14 @@ def _versions(states: Sequence[bytes]) -> str:
 
 
 def new_members(stored: bytes, state: bytes) -> list[str]:
-    """Return the members of *state* that the stored one has not, of the same version of its class."""
+    """Return the members of *state* that the stored one has not, of the same version of its class.
+
+    Where what is stored is damaged nothing is new: it is told where it is read.
+    """
     if stored[1:2] != state[1:2]:
         return []
-    return [name for name in plain(state) if name not in plain(stored)]
+    try:
+        known = plain(stored)
+    except (CodecError, TypeError, ValueError, RecursionError):
+        return []
+    return [name for name in plain(state) if name not in known] if isinstance(known, dict) else []

@@ -242,5 +242,8 @@ class _Typed(msgspec.Struct):
 
 
 def type_name(body: bytes) -> str:
-    """Return the wire name of the message in an envelope, JSON."""
-    return msgspec.json.decode(body, type=_Typed).type
+    """Return the wire name of the message in an envelope, JSON; `unreadable` where that is damaged."""
+    try:
+        return msgspec.json.decode(body, type=_Typed).type
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return "unreadable"
