@@ -24,6 +24,7 @@ extensions = [
     "docstrings",
     "glossary_words",
     "inline_pictures",
+    "site_links",
 ]
 exclude_patterns = ["_build"]
 
