@@ -78,6 +78,7 @@ def _described(snapshot: Snapshot, waits: Sequence[Wait], history: Sequence[Hist
         "lifecycle": snapshot.lifecycle.value,
         "life": snapshot.life,
         "started_by": _starter(snapshot.starter),
+        "cancelled": _cancelled(snapshot, history),
         "versions": [
             {"version": str(version.dot), "context": dict(version.context), "state": shown_state(version.state)}
             for version in snapshot.versions
@@ -130,6 +131,24 @@ def _starter(stored: bytes) -> Any:
         return msgspec.json.decode(stored) if stored else None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return {"id": "unreadable", "source": str(error)}
+
+
+def _cancelled(snapshot: Snapshot, history: Sequence[HistoryEntry]) -> dict[str, Any] | None:
+    """Return who has ended this life of a saga, and why; None where nobody has."""
+    import msgspec
+
+    from sagabus.ending import read_cancellation
+    from sagabus.envelope import rfc3339
+    from sagabus.observe.graph import is_cancellation
+
+    for entry in reversed(history):
+        if entry.completed and entry.life == snapshot.life and is_cancellation(entry):
+            try:
+                said = read_cancellation(entry.messages[0])
+            except (msgspec.MsgspecError, ValueError):
+                return {"by": entry.by, "why": "unreadable", "at": rfc3339(entry.at_ms)}
+            return {"by": said.by, "why": said.why, "at": rfc3339(entry.at_ms)}
+    return None
 
 
 def _undispatched(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -186,6 +205,8 @@ def _print(found: dict[str, Any], history: Sequence[HistoryEntry]) -> None:
     if isinstance(starter, dict):
         who, where = starter.get("id"), starter.get("source")
         out.print(Text(f"started by {who} from {where}", "dim"), soft_wrap=True)
+    if found["cancelled"]:
+        out.print(Text("cancelled by {by} at {at}: {why}".format(**found["cancelled"]), "bold"), soft_wrap=True)
     _head(out, "siblings" if siblings > 1 else f"state {versions[0]['version']}" if versions else "state")
     print_states(out, {version["version"]: version["state"] for version in versions})
     for name, rows, line in (

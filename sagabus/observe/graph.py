@@ -21,6 +21,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from sagabus.commit import HistoryEntry, Outcome, sort_dots
+from sagabus.ending import CANCEL
 from sagabus.saga import utc
 from sagabus.versions import Dot
 
@@ -108,8 +109,13 @@ def remarks(entry: HistoryEntry, names: Mapping[Dot, str]) -> str:
     if entry.dropped_decision:
         words.append("decision dropped")
     if entry.completed:
-        words.append("completed")
+        words.append("cancelled" if is_cancellation(entry) else "completed")
     return ", ".join(words)
+
+
+def is_cancellation(entry: HistoryEntry) -> bool:
+    """Return whether a commit is the end that a person made of the saga."""
+    return [message.type for message in entry.messages] == [CANCEL]
 
 
 @frozen

@@ -206,7 +206,10 @@ def test_cancel_ends_a_saga_and_the_trail_says_who_and_why(siblings: Place) -> N
     (done,) = rows(siblings.sagabus("cancel", APP, SAGA, "--why", "it hangs", "--yes", "--json").stdout)
     assert (done["kind"], len(done["merged"]), done["timers"]) == ("cancelled", 2, ["overdue"])
     assert done["state"]["scores"] == {"equifax": 700, "experian": 500}
-    assert "CancelSaga" in siblings.sagabus("inspect", APP, SAGA, "--graph").stdout
+    assert ", cancelled" in siblings.sagabus("inspect", APP, SAGA, "--graph").stdout.splitlines()[-1]
+    (found,) = rows(siblings.sagabus("inspect", APP, SAGA, "--json").stdout)
+    assert (found["lifecycle"], found["cancelled"]["why"]) == ("completed", "it hangs")
+    assert ": it hangs" in siblings.sagabus("inspect", APP, SAGA).stdout.splitlines()[2]
     (line,) = rows(siblings.sagabus("audit", APP, "--json").stdout)
     assert (line["what"], line["saga"], line["details"]["why"]) == ("cancel", SAGA, "it hangs")
     assert f"cancel  {SAGA}  " in siblings.sagabus("audit", APP, "--saga", "CreditCheck", "--since", "1h").stdout
