@@ -97,7 +97,7 @@ def _answered(sent: _Sent, answers: dict[str, set[str]]) -> bool:
 def _sent(key: SagaKey, entry: HistoryEntry, made: Rerun | None) -> Iterator[_Sent]:
     """Yield the commands that left with *entry*."""
     released = entry.outcome is Outcome.STORED
-    if made is not None and _as_recorded(entry, made):
+    if made is not None and as_recorded(entry, made):
         halves = [made.commit.facts, *([made.commit.decision] if released and made.commit.decision else [])]
         for half in halves:
             yield from _of_half(half, entry.at_ms)
@@ -107,7 +107,7 @@ def _sent(key: SagaKey, entry: HistoryEntry, made: Rerun | None) -> Iterator[_Se
         yield from _of_digest(key, entry, entry.decision, ("decision",))
 
 
-def _as_recorded(entry: HistoryEntry, made: Rerun) -> bool:
+def as_recorded(entry: HistoryEntry, made: Rerun) -> bool:
     """Return whether today's code asks for the same with a commit, so that ids are what they were."""
     if entry.facts is None:
         return not made.differences

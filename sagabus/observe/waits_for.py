@@ -99,6 +99,7 @@ def gather(
     *,
     endpoints: Mapping[str, Endpoint] | None = None,
     patience_ms: int = ANSWER_PATIENCE_MS,
+    comparison: Comparison | None = None,
 ) -> tuple[Wait, ...]:
     """Return what a saga waits for, having looked up its timers and dead letters.
 
@@ -106,9 +107,10 @@ def gather(
         definition: of its class; without one, only what the record says itself is known.
         endpoints: those of its bus: what their consumers cannot answer, having no `Context`, is not waited for.
         patience_ms: how long an answer may take.
+        comparison: what today's code makes of its history, where the caller knows.
     """
     snapshot = seen.snapshot
-    comparison = rerun(definition, seen.recorded) if definition else Comparison(seen.recorded, refusal="no class")
+    comparison = comparison or compared(definition, seen)
     due: dict[str, int] = {}
     for id_ in snapshot.timers.values():
         scheduled = store.waiting.get(id_)
@@ -127,6 +129,11 @@ def gather(
         if letter is not None:
             given_up[request.id] = f"{letter.reason}: {letter.error.partition(chr(10))[0]}"
     return waits_for(snapshot, comparison, Elsewhere(due, given_up, frozenset(silent)), patience_ms=patience_ms)
+
+
+def compared(definition: SagaDefinition | None, seen: Look) -> Comparison:
+    """Return what today's code makes of the history of a saga; nothing where its class is not known."""
+    return rerun(definition, seen.recorded) if definition else Comparison(seen.recorded, refusal="no class")
 
 
 def waits_for(

@@ -18,7 +18,7 @@ from sagabus.dashboard.live import Live
 from sagabus.dashboard.site import Site, prompted, told
 from sagabus.dashboard.version_graph import version_graph
 from sagabus.definition import SagaDefinition
-from sagabus.envelope import Envelope, SagaKey
+from sagabus.envelope import SagaKey
 from sagabus.errors import ConfigurationError, VersionNotFoundError
 from sagabus.observe.as_test import as_test
 from sagabus.observe.asked import asked
@@ -27,7 +27,8 @@ from sagabus.observe.graph import short_names
 from sagabus.observe.merge_view import view_merge, view_siblings
 from sagabus.observe.record import Look, look
 from sagabus.observe.states import PastStates, kept_parents, past_states
-from sagabus.observe.waits_for import gather
+from sagabus.observe.traffic import body_of, traffic
+from sagabus.observe.waits_for import compared, gather
 from sagabus.observe.what_if import what_if
 from sagabus.operations.cancel import cancel
 from sagabus.operations.merge import request_merge
@@ -128,7 +129,7 @@ def _past(definition: SagaDefinition, seen: Look) -> PastStates:
 def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
     definition, seen = site.bus.saga(key.name), _look(site, key)
     history, snapshot = seen.recorded.history, seen.snapshot
-    graph = version_graph(history)
+    comparison, graph = compared(definition, seen), version_graph(history)
     states = {version.dot: shown_state(version.state) for version in snapshot.versions}
     differs = _unlike(list(states.values()))
     names = short_names(history)
@@ -149,8 +150,9 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
             }
             for version in snapshot.versions
         ],
-        "waits": gather(site.bus.store, definition, seen, endpoints=site.bus.endpoints),
-        "messages": [_message(message, entry, names) for entry in history for message in entry.messages],
+        "waits": gather(site.bus.store, definition, seen, endpoints=site.bus.endpoints, comparison=comparison),
+        "traffic": traffic(comparison),
+        "names": names,
         "letters": list(islice(site.bus.dead_letters.find(saga=str(key)), _LETTERS)),
         "link": urlencode({"key": str(key)}),
     }
@@ -159,25 +161,6 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
 def _unlike(states: Sequence[Any]) -> set[str]:
     """Return the places where not all *states* are alike: those where any differs from the first."""
     return {change.place for state in states[1:] for change in changes(states[0], state)}
-
-
-def _message(message: Envelope, entry: HistoryEntry, names: dict[Any, str]) -> dict[str, Any]:
-    return {
-        "envelope": message,
-        "body": body_of(message),
-        "entry": entry,
-        "version": names[entry.dot] if entry.dot else "",
-    }
-
-
-def body_of(message: Envelope) -> Any:
-    """Return the body of a message as plain data, secrets encrypted; text that says so where it is none."""
-    import msgspec
-
-    try:
-        return msgspec.json.decode(message.data) if message.data else {}
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return f"unreadable: {error}"
 
 
 def _shown(site: Site, key: SagaKey, at: str) -> Markup:
