@@ -70,9 +70,10 @@ class Look:
         return None if came_ms is None else max(self.at_ms - came_ms, 0)
 
     @property
-    def depth(self) -> int:
-        """Return how many messages wait or are being handled."""
-        return sum(max(queue.depth, 0) for queue in self.queues)
+    def depth(self) -> int | None:
+        """Return how many messages wait or are being handled; None where the broker tells of no queue."""
+        known = [queue.depth for queue in self.queues if queue.depth >= 0]
+        return sum(known) if known or not self.queues else None
 
     def workers_of(self, endpoint: str) -> int:
         """Return how many workers that are not quiet for long work through *endpoint*."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -54,6 +55,11 @@ def serve(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             told(address)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # uvicorn's own raises the signal once more at its end, and the bus of who called would never be closed.
+            self.force_exit = self.should_exit
+            self.should_exit = True
 
     server = Server(
         uvicorn.Config(

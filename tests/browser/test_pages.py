@@ -71,6 +71,27 @@ def test_sagas_are_found_by_state_and_by_key(page: Any, shown: Stage) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(str(shown.raced))
 
 
+def test_way_back_from_a_filtered_list_leads_to_a_page_that_works(page: Any, shown: Stage) -> None:
+    """The filter is in the address, and what it was before is one step back: with its rows, and with live buttons."""
+    go(page, "Sagas")
+    for state in ("forked", "completed"):
+        page.get_by_label("State").select_option(state)
+        page.wait_for_url(f"**state={state}**")
+    page.go_back()
+    expect(page.get_by_label("State")).to_have_value("forked")
+    expect(page.locator("#found tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert page.evaluate("sessionStorage.getItem('htmx-history-cache')") is None
+
+
+def test_whole_key_leads_to_its_saga(page: Any, shown: Stage) -> None:
+    go(page, "Sagas")
+    page.get_by_role("searchbox").fill(str(FORKED))
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text(str(FORKED))
+
+
 def test_sagas_are_paged(page: Any, shown: Stage) -> None:
     """The next page comes below the first, and none comes twice."""
     go(page, "Sagas")
@@ -121,6 +142,33 @@ def test_saga_becomes_a_test_that_can_be_copied(page: Any, shown: Stage) -> None
     page.get_by_role("button", name="Copy as a test").click()
     expect(page.locator("#test-text")).to_contain_text("def test_")
     compile(page.locator("#test-text").inner_text(), "copied.py", "exec")
+
+
+def test_copying_needs_no_secure_context(page: Any, shown: Stage) -> None:
+    """Over plain http from another machine browsers give a page no clipboard."""
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.goto(f"{shown.origin}/saga?key={shown.raced}")
+    page.get_by_role("button", name="Copy as a test").click()
+    expect(page.get_by_role("heading", name="As a test")).to_be_focused()
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.locator("#told")).to_have_text("Copied")
+
+
+def test_version_has_an_address(page: Any, shown: Stage) -> None:
+    """What is open on the page is in its address: it comes back with a reload."""
+    page.goto(f"{shown.origin}/saga?key={shown.raced}")
+    page.locator(".graph .commit a").nth(1).click()
+    expect(page.locator("#commit h2")).to_be_focused()
+    said = page.locator("#commit h2").inner_text()
+    page.reload()
+    expect(page.locator("#commit h2")).to_have_text(said)
+
+
+def test_focus_stays_where_it_is_while_the_overview_renews_itself(page: Any, shown: Stage) -> None:
+    page.get_by_role("link", name=re.compile("with siblings")).focus()
+    before = page.locator(".sub").inner_text()
+    expect(page.locator(".sub")).not_to_have_text(before)
+    expect(page.get_by_role("link", name=re.compile("with siblings"))).to_be_focused()
 
 
 def test_dead_letter_is_sent_again_and_handled(page: Any, shown: Stage) -> None:

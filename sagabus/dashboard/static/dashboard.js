@@ -101,9 +101,20 @@
   // The overview is renewed every second: not under the hand of who is selecting something on it.
   document.body.addEventListener("htmx:sseBeforeMessage", (event) => {
     const chosen = getSelection();
-    if (!chosen.isCollapsed && event.target.contains(chosen.anchorNode)) event.preventDefault();
+    if (!chosen.isCollapsed && event.target.contains(chosen.anchorNode)) { event.preventDefault(); awaitNews(); }
   });
+
+  // Figures that have grown old say so, whoever it is that does not answer.
   const lost = document.getElementById("lost");
-  document.body.addEventListener("htmx:sseError", () => { if (lost) lost.hidden = false; });
-  document.body.addEventListener("htmx:sseOpen", () => { if (lost) lost.hidden = true; });
+  let news = 0;
+  function awaitNews() {
+    lost.hidden = true;
+    clearTimeout(news);
+    news = setTimeout(() => { lost.hidden = false; }, 5000);
+  }
+  if (lost) {
+    awaitNews();
+    document.body.addEventListener("htmx:sseMessage", awaitNews);
+    document.body.addEventListener("htmx:sseError", () => { lost.hidden = false; });
+  }
 })();
