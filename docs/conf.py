@@ -35,7 +35,7 @@ html_css_files = ["sagabus.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
-pygments_dark_style = "native"
+pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
