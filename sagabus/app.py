@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import traceback
 from pathlib import Path
 
 from sagabus.bus import Bus
-from sagabus.errors import ConfigurationError, DefinitionError
+from sagabus.errors import AppImportError, ConfigurationError, DefinitionError, SagabusError
 
 
 def load_app(spec: str) -> Bus:
@@ -17,9 +19,10 @@ def load_app(spec: str) -> Bus:
         spec: `package.module:attribute`, or `package.module` for the attribute `bus`.
 
     Raises:
-        ConfigurationError: there is no such module or attribute, or it is no Bus. An error inside the module is not
-            caught.
+        ConfigurationError: there is no such module or attribute, or it is no Bus.
         DefinitionError: a merger cannot be made for a state in that module.
+        AppImportError: the module raised an error while it was imported. Those of sagabus, and what is no `Exception`,
+            leave as they are.
     """
     module_name, _, attribute = spec.partition(":")
     attribute = attribute or "bus"
@@ -32,12 +35,14 @@ def load_app(spec: str) -> Bus:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise
+            raise AppImportError(module_name, error) from error
         raise ConfigurationError(
             f"no module {module_name!r} in {here} or on the import path; write APP as package.module:bus"
         ) from error
-    except TypeError as error:
-        raise _as_definition_error(error) from error
+    except SagabusError:
+        raise
+    except Exception as error:
+        raise _as_definition_error(error) or AppImportError(module_name, error) from error
     bus = getattr(module, attribute, None)
     if not isinstance(bus, Bus):
         if hasattr(module, attribute):
@@ -50,13 +55,26 @@ def load_app(spec: str) -> Bus:
     return bus
 
 
-def _as_definition_error(error: TypeError) -> Exception:
-    """Return what to raise for *error*: itself, unless it has a state and its mend, as those of mergers do.
+def traceback_of(error: BaseException) -> str:
+    """Return what Python says of *error*, without the frames through which an app was imported."""
+    folders = Path(__file__).resolve().parent, Path(importlib.__file__).resolve().parent
+    importers = (*(f"{folder}{os.sep}" for folder in folders), "<frozen importlib")
+    shown = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in shown.stack if not frame.filename.startswith(importers)]
+    shown.stack = traceback.StackSummary.from_list(frames)
+    lines = "".join(shown.format()).rstrip()
+    return lines if frames else lines.removeprefix("Traceback (most recent call last):\n")
+
+
+def _as_definition_error(error: Exception) -> DefinitionError | None:
+    """Return what *error* says of a merger where it is a TypeError with a state and its mend, as those of mergers are.
 
     Known by its attributes, because the kernel knows no package of mergers.
     """
     state, name, mend = (getattr(error, attribute, None) for attribute in ("state_type", "field", "mend"))
-    if not (isinstance(state, type) and isinstance(name, str) and isinstance(mend, str)):
-        return error
+    if not (
+        isinstance(error, TypeError) and isinstance(state, type) and isinstance(name, str) and isinstance(mend, str)
+    ):
+        return None
     subject = ".".join(part for part in (state.__module__, state.__qualname__, name) if part)
     return DefinitionError(subject, "no merger can be made for it", mend[:1].upper() + mend[1:])

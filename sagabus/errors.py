@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from sagabus.printable import said
 from sagabus.redaction import scrub
 
 
@@ -45,6 +46,19 @@ class ShadowedPackageError(ConfigurationError):
             f"rename your package, or run from a folder that does not contain it"
         )
         self.package, self.found, self.expected = package, found, expected
+
+
+class AppImportError(SagabusError):
+    """The module of an app raised an error while it was imported; that error is the cause of this one.
+
+    Attributes:
+        app: the module, by its dotted name.
+        hopeless: whether nothing but a change of the code or of what is installed helps, as with a `SyntaxError`.
+    """
+
+    def __init__(self, app: str, error: Exception) -> None:
+        super().__init__(f"{app} cannot be imported: {said(error)}; mend it, and try again")
+        self.app, self.hopeless = app, isinstance(error, (SyntaxError, ImportError))
 
 
 class UnknownTransportError(ConfigurationError):

@@ -7,6 +7,7 @@ from typing import Final
 from sagabus.errors import (
     AmbiguousDeadLetterError,
     AmbiguousWaitingMessageError,
+    AppImportError,
     CodecError,
     ConfigurationError,
     DeadLetterGroupNotFoundError,
@@ -53,4 +54,6 @@ def exit_code(error: SagabusError) -> int:
     """
     if isinstance(error, CodecError) and error.reason == "unknown-type":
         return NOT_FOUND
+    if isinstance(error, AppImportError) and error.hopeless:
+        return USAGE
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILURE)

@@ -9,8 +9,8 @@ import click
 
 from sagabus.cli.app_name import complete_apps
 from sagabus.cli.exit_codes import USAGE, exit_code
-from sagabus.errors import SagabusError
-from sagabus.printable import printable
+from sagabus.errors import AppImportError, SagabusError
+from sagabus.printable import printable, printable_lines
 from sagabus.redaction import scrub
 
 SECTIONS: Final = (
@@ -65,6 +65,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except AppImportError as error:
+            click.echo(_import_failed(error), err=True)
+            ctx.exit(exit_code(error))
         except SagabusError as error:
             # Expected, so one line says it; anything else keeps its traceback.
             click.echo(f"sagabus: {printable(scrub(' '.join(str(error).split())))}", err=True)
@@ -79,6 +82,13 @@ class _Group(click.Group):
             if not arg.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in arg):
                 raise click.UsageError(f"the argument {printable(arg)} is no UTF-8; look at the locale of the shell")
         return super().parse_args(ctx, args)
+
+
+def _import_failed(error: AppImportError) -> str:
+    """Return where in the user's code it went wrong; how sagabus came there is no news."""
+    from sagabus.app import traceback_of
+
+    return f"sagabus: {error.app} cannot be imported\n{printable_lines(scrub(traceback_of(error.__cause__ or error)))}"
 
 
 @click.group(cls=_Group, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

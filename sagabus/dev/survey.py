@@ -7,17 +7,14 @@ that cannot be imported is found here, before the workers that run are stopped f
 
 from __future__ import annotations
 
-import importlib
-import os
 import shlex
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sagabus.errors import SagabusError
+from sagabus.errors import AppImportError, SagabusError
 from sagabus.redaction import scrub
 
 if TYPE_CHECKING:
@@ -47,14 +44,16 @@ class Survey(msgspec.Struct, frozen=True):
 
 def survey(app: str) -> Survey:
     """Return what is found of *app*, which is imported into this process."""
-    from sagabus.app import load_app
+    from sagabus.app import load_app, traceback_of
 
     try:
         bus = load_app(app)
+    except AppImportError as error:
+        return Survey(problem=scrub(traceback_of(error.__cause__ or error)))
     except SagabusError as error:
         return Survey(problem=scrub(str(error)))
     except BaseException as error:  # an app may do anything at all while it is imported
-        return Survey(problem=scrub(_traceback(error)))
+        return Survey(problem=scrub(traceback_of(error)))
     with bus:
         return _of(app, bus)
 
@@ -92,17 +91,6 @@ def _example(app: str, bus: Bus) -> tuple[str, str]:
     body = sample_body(kind.cls)
     line = shlex.join(("sagabus", "send", app, kind.name, msgspec.json.encode(body).decode(), "--to", endpoint))
     return line, f"{saga}/{body[key]}" if key in body else ""
-
-
-def _traceback(error: BaseException) -> str:
-    """Return what Python says of *error*, without the frames through which the app was imported."""
-    folders = Path(__file__).resolve().parents[1], Path(importlib.__file__).resolve().parent
-    importers = (*(f"{folder}{os.sep}" for folder in folders), "<frozen importlib")
-    shown = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in shown.stack if not frame.filename.startswith(importers)]
-    shown.stack = traceback.StackSummary.from_list(frames)
-    lines = "".join(shown.format()).rstrip()
-    return lines if frames else lines.removeprefix("Traceback (most recent call last):\n")
 
 
 def main() -> None:

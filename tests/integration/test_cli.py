@@ -84,7 +84,7 @@ def test_module_that_an_app_lacks_is_not_taken_for_the_app(place: Place) -> None
     """An import that fails inside the app is the app's error, with its traceback."""
     (place.folder / "lacking.py").write_text("import no_such_module\n")
     done = place.sagabus("list", "lacking", cwd=place.folder, env={"PYTHONPATH": str(ROOT)}, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "ModuleNotFoundError: No module named 'no_such_module'" in done.stderr
 
 
@@ -139,12 +139,31 @@ def test_worker_signalled_before_or_after_its_work_ends_in_good_order(place: Pla
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
-def test_type_error_of_the_app_itself_keeps_its_traceback(place: Place) -> None:
-    """Only an error that names a state and a mend is taken for a definition."""
-    (place.folder / "faulty.py").write_text("len(1)\n")
-    done = place.sagabus("list", "faulty", cwd=place.folder, env={"PYTHONPATH": str(ROOT)}, check=False)
-    assert (done.returncode, done.stderr.count("Traceback")) == (1, 1)
-    assert done.stderr.endswith("TypeError: object of type 'int' has no len()\n")
+UNIMPORTABLE = {
+    "a mistake in its syntax": ("def x(:\n", 2, ["SyntaxError: invalid syntax"]),
+    "a package that is missing": ("import nothing_of_the_kind\n", 2, ["No module named 'nothing_of_the_kind'"]),
+    "a type error": ("len(1)\n", 1, ["TypeError: object of type 'int' has no len()"]),
+    "an error of its own": (
+        "raise OSError('redis://u:hush@h is \\x1b[2J away')\n",
+        1,
+        ["OSError: redis://", "\\x1b[2J"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNIMPORTABLE)
+def test_app_that_cannot_be_imported_is_shown_where_it_went_wrong(place: Place, case: str) -> None:
+    """The user's lines and the error, none of ours; several workers are not restarted for what only a change mends."""
+    text, code, words = UNIMPORTABLE[case]
+    (place.folder / "faulty.py").write_text(text)
+    commands = [("list", "faulty"), ("worker", "faulty"), ("docs", "asyncapi", "faulty")]
+    for command in commands + ([("worker", "faulty", "--processes", "2")] if code == 2 else []):
+        done = place.sagabus(*command, cwd=place.folder, env={"PYTHONPATH": str(ROOT)}, check=False)
+        assert done.returncode == code, done.stderr
+        assert "sagabus: faulty cannot be imported\n" in done.stderr
+        assert 'faulty.py", line 1' in done.stderr
+        assert all(word in done.stderr.splitlines()[-1] for word in words) or "--processes" in command, done.stderr
+        assert all(word not in done.stderr for word in ("hush", "\x1b", "/sagabus/", "importlib", "click"))
 
 
 # -- send --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from sagabus.cli.exit_codes import exit_code
 from sagabus.errors import (
+    AppImportError,
     BrokerUnavailableError,
     CodecError,
     ConfigurationError,
@@ -34,6 +35,9 @@ from sagabus.observe.rerun import ChangedSagasError, NothingReplayedError
         (ChangedSagasError(["Saga/1"]), 1),
         (NothingReplayedError(3), 1),
         (RestlessSagaError("Saga/1"), 1),
+        (AppImportError("shop.app", ConnectionError("refused")), 1),
+        (AppImportError("shop.app", SyntaxError("invalid syntax")), 2),
+        (AppImportError("shop.app", ModuleNotFoundError("No module named 'numpy'")), 2),
         (RecordError(1, "no head"), 2),
         (ConfigurationError("no such option"), 2),
         (UnknownTransportError("gopher", ["redis"]), 2),
