@@ -306,7 +306,8 @@ def is_joint(transport: Transport) -> bool:
 def rest(receiver: Receiver) -> None:
     """Have *receiver* give back what it was sent and has not handed out, for nothing will be received for a while.
 
-    One whose broker sends before it is asked has a method `rest()`; the others hold nothing back.
+    May be called again meanwhile. One whose broker sends before it is asked has a method `rest()`; the others hold
+    nothing back.
     """
     give_back = getattr(receiver, "rest", None)
     if give_back is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import amqp
 
@@ -19,6 +19,9 @@ from sagabus.link import Command
 from sagabus.transport import Delivery, Exchanged, Parcel, Refusal
 from transports.amqp_session import HEARTBEAT_S, AmqpSession, Outgoing
 from transports.amqp_topology import AmqpTopology
+
+_QUIET_S: Final = 0.1
+"""A broker that has sent nothing for so long has nothing on its way."""
 
 
 class _Tag(NamedTuple):
@@ -54,6 +57,7 @@ class AmqpReceiver:
         self._epoch = 0
         self._prefetch = 0
         self._consumer_tags: list[str] = []
+        self._consumers = 0
         # What came and was not handed out, and the numbers of all that was not acked, these included.
         self._arrived: deque[tuple[str, Any]] = deque()
         self._unacked: set[int] = set()
@@ -89,7 +93,7 @@ class AmqpReceiver:
 
     def rest(self) -> None:
         """Give back what had been prefetched, and get nothing more until the next receive."""
-        if self.session.epoch and self._prefetch:
+        if self._prefetch:
             self.session.run(self._cancel)
 
     def close(self) -> None:
@@ -140,40 +144,46 @@ class AmqpReceiver:
             self.session.drain(min(left_s, HEARTBEAT_S / 4, max(self._look_at - time.monotonic(), 0.001)))
 
     def _consume(self, limit: int) -> None:
-        """Start to consume, or start again: the broker knows a prefetch limit only for consumers that start after it.
+        """Start to consume, or to consume more at a time.
 
-        What was delivered before stays ours, unless the connection is a new one.
+        The broker knows a prefetch limit only for consumers that start after it, so another one is added for more. To
+        cancel the first would have what is on its way to it come again, as delivered before.
         """
-        if self._epoch == self.session.epoch:
-            for tag in self._consumer_tags:
-                self._channel.basic_cancel(tag)
-        else:
+        if self._epoch != self.session.epoch:
             self._arrived.clear()
             self._unacked.clear()
             self._look_at = 0.0
             self._channel = self.session.channel()
             self._epoch = self.session.epoch
+            self._prefetch, self._consumer_tags = 0, []
+        # By steps, so that there are few consumers.
+        wanted = max(limit, 2 * self._prefetch)
         # Twice, so that the next batch is here while the acks of the last one wait for the store's bookkeeping.
-        self._channel.basic_qos(0, 2 * limit, False)
-        # New tags: under its old one a consumer of a quorum queue would keep its old limit.
-        self._consumer_tags = [f"{endpoint}.{limit}" for endpoint in self._endpoints]
-        for endpoint, tag in zip(self._endpoints, self._consumer_tags, strict=True):
-            queue = self._topology.queue(endpoint)
-            self._channel.basic_consume(queue, consumer_tag=tag, callback=self._callback(endpoint))
-        self._prefetch = limit
+        self._channel.basic_qos(0, 2 * (wanted - self._prefetch), False)
+        for endpoint in self._endpoints:
+            self._consumers += 1
+            # New tags: under its old one a consumer of a quorum queue would keep its old limit.
+            tag = f"{endpoint}.{self._consumers}"
+            self._channel.basic_consume(
+                self._topology.queue(endpoint), consumer_tag=tag, callback=self._callback(endpoint)
+            )
+            self._consumer_tags.append(tag)
+        self._prefetch = wanted
 
     def _cancel(self) -> None:
-        self._prefetch = 0
         if self._epoch != self.session.epoch:
+            self._prefetch, self._consumer_tags = 0, []
             return  # lost on the way, and with it all that was consumed
+        # Nothing is to be on its way: it would come again as delivered before.
+        while len(self._unacked) < 2 * self._prefetch * len(self._endpoints) and self.session.drain(_QUIET_S):
+            pass
         for tag in self._consumer_tags:
             self._channel.basic_cancel(tag)
-        self._consumer_tags = []
-        for _, message in self._arrived:
-            number = message.delivery_info["delivery_tag"]
-            self._channel.basic_reject(number, requeue=True)
-            self._unacked.discard(number)
-        self._arrived.clear()
+        self._prefetch, self._consumer_tags = 0, []
+        self._move_redelivered()
+        # Sent anew, and not rejected: what nobody has looked at is not to count as delivered before.
+        if self._arrived:
+            self._move(list(self._arrived), self._topology.queue)
 
     def _callback(self, endpoint: str) -> Callable[[Any], None]:
         def arrived(message: Any) -> None:
@@ -189,27 +199,27 @@ class AmqpReceiver:
     def _move_redelivered(self) -> bool:
         """Move what was delivered before to the queue that is read one at a time; say if there was any."""
         again = [(endpoint, m) for endpoint, m in self._arrived if m.delivery_info["redelivered"]]
-        if not again:
-            return False
+        if again:
+            self._move(again, self._topology.alone_queue)
+        return bool(again)
+
+    def _move(self, messages: list[tuple[str, Any]], queue_of: Callable[[str], str]) -> None:
+        """Move some of what has arrived to another queue of its endpoint, or to the end of its own."""
         lost = self.session.publish(
-            [
-                Outgoing("", self._topology.alone_queue(e), _body(m), m.properties.get("message_id", ""), True)
-                for e, m in again
-            ]
+            [Outgoing("", queue_of(e), _body(m), m.properties.get("message_id", ""), True) for e, m in messages]
         )
         if lost:
             raise ConfigurationError(
-                f"the queue {self._topology.alone_queue(again[min(lost)][0])!r} is gone; declare its endpoint again"
+                f"the queue {queue_of(messages[min(lost)][0])!r} is gone; declare its endpoint again"
             )
         if self._epoch != self.session.epoch:
-            return True  # published on a new connection, on which these come again: sent twice, lost never
-        numbers = {m.delivery_info["delivery_tag"] for _, m in again}
-        # These and no others: more that were delivered before may have come while the broker confirmed.
+            return  # published on a new connection, on which these come again: sent twice, lost never
+        numbers = {m.delivery_info["delivery_tag"] for _, m in messages}
+        # These and no others: more may have come while the broker confirmed.
         self._arrived = deque((e, m) for e, m in self._arrived if m.delivery_info["delivery_tag"] not in numbers)
         for number in sorted(numbers):
             self._channel.basic_ack(number)
         self._unacked -= numbers
-        return True
 
     def _take_left_behind(self) -> Delivery | None:
         for endpoint in self._endpoints:

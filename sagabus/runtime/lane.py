@@ -152,7 +152,6 @@ class Lane:
             log=self._log,
         )
         self.paused: frozenset[str] = frozenset()
-        self._given_back = False
         self._tracer = None if bus.tracing is None else bus.tracing.of_lane(consumer, store)
         self.watch = Watch(self.endpoints[0].options.handler_timeout_s)
         self.pulse = Pulse()
@@ -293,11 +292,8 @@ class Lane:
     def _pauses(self) -> bool:
         """Return whether all endpoints are paused; what the broker has sent ahead of being asked then goes back."""
         if not self.paused or not self.paused.issuperset(self._stations):
-            self._given_back = False
             return False
-        if not self._given_back:
-            self._insist(lambda: rest(self._receiver))
-            self._given_back = True
+        self._insist(lambda: rest(self._receiver))
         return True
 
     def _dispatch_apart(self, tracer: LaneTracer) -> None:
