@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from heapq import merge
 from itertools import islice, takewhile
@@ -18,8 +17,8 @@ from sagabus.index.query import SagaPage, SagaQuery, SagaSummary
 from sagabus.index.shelf import Entry, Mend, Range, Shelf
 from sagabus.index.standing import Standing
 
-_MOST_S: Final = 0.1
-"""After so long a page that is not full yet ends all the same."""
+_MOST_READ: Final = 5_000
+"""After so many records a page that is not full yet ends all the same; and after so many entries a scan."""
 _MOST_SCANNED: Final = 100_000
 _AT_ONCE: Final = 500
 """How many records are read in one round."""
@@ -66,18 +65,19 @@ class _Walk:
     names: list[str]
     rows: dict[SagaKey, SagaSummary] = field(factory=dict)
     unreadable: list[CorruptRecordError] = field(factory=list)
-    ends_at: float = field(factory=lambda: time.monotonic() + _MOST_S)
+    read: int = 0
 
     def page(self, place: Place | None) -> SagaPage:
         return SagaPage(tuple(self.rows.values()), to_cursor(place), tuple(self.unreadable))
 
     @property
     def _want(self) -> int:
-        return min(self.limit - len(self.rows), _AT_ONCE)
+        """Return how many entries to look at next: more where few of those before were meant."""
+        return min(max(self.limit - len(self.rows), self.read), _AT_ONCE)
 
     @property
     def _over(self) -> bool:
-        return self._want <= 0 or time.monotonic() >= self.ends_at
+        return len(self.rows) >= self.limit or self.read >= _MOST_READ
 
     # -- ways to walk ----------------------------------------------------------------------------------------------
 
@@ -95,8 +95,9 @@ class _Walk:
             while more:
                 entries, more = self._next(part, at)
                 if entries:
-                    self._judge(part, entries)
-                    at = Place(part, *entries[-1])
+                    through = self._judge(part, entries)
+                    more = more or through < len(entries)
+                    at = Place(part, *entries[through - 1])
                 if at is not None and self._over:
                     # Where nothing was left the next page is empty, or begins with the next part.
                     return at if more or part != parts[-1] else None
@@ -114,19 +115,18 @@ class _Walk:
                 looked += step.looked
                 meant = sorted((e for e in step.entries if self._may_be(e)), key=lambda entry: entry.id)
                 fresh = [entry for entry in meant if not last or entry.id > last]
-                taken = fresh[: self._want]
-                self._judge("", taken)
-                if len(taken) < len(fresh):
+                through = self._judge("", fresh[: self._want])
+                if through < len(fresh):
                     # The same step again, behind the last one taken: it may hold thousands.
-                    at, last = at, taken[-1].id
+                    at, last = at, fresh[through - 1].id
                 else:
                     at, last = step.next, ""
-                through = not at and not last
+                done = not at and not last
                 if self._over or looked >= _MOST_SCANNED:
-                    if not through:
+                    if not done:
                         return Place(SCAN, 0, name, last, at)
                     return Place(SCAN, 0, left[nth + 1]) if nth + 1 < len(left) else None
-                if through:
+                if done:
                     break
         return None
 
@@ -176,24 +176,32 @@ class _Walk:
 
     # -- entries against records -----------------------------------------------------------------------------------
 
-    def _judge(self, part: str, entries: Sequence[Entry]) -> None:
-        """Take those entries that are true and meant; have the others mended."""
-        if part == FORKED and self.query.id_prefix:
-            entries = [entry for entry in entries if entry.id.startswith(self.query.id_prefix)]
-        keys = [SagaKey(entry.name, entry.id) for entry in entries]
-        if not keys:
-            return
+    def _judge(self, part: str, entries: Sequence[Entry]) -> int:
+        """Take those entries that are true and meant, until the page is full; have those that are not true mended.
+
+        Returns:
+            how many entries that was; all of them, unless the page is full.
+        """
+        prefix = self.query.id_prefix if part == FORKED else ""
+        places = [i for i, entry in enumerate(entries) if entry.id.startswith(prefix)]
+        keys = [SagaKey(entries[i].name, entries[i].id) for i in places]
+        self.read += len(keys)
         mends = []
-        for entry, key, standing in zip(entries, keys, self.shelf.stand(keys, self.now_ms), strict=True):
+        through = len(entries)
+        for i, key, standing in zip(places, keys, self.shelf.stand(keys, self.now_ms) if keys else (), strict=True):
             if not isinstance(standing, CorruptRecordError):
-                true = _score(part, standing)
-                if true != entry.score:
-                    mends.append(Mend(key, part == FORKED, entry.score, true))
+                score, true = entries[i].score, _score(part, standing)
+                if true != score:
+                    mends.append(Mend(key, part == FORKED, score, true))
                 if part and (true is None or (true < 0) != (part == COMPLETED)):
                     continue
             self._take(key, standing)
+            if len(self.rows) >= self.limit:
+                through = i + 1
+                break
         if mends:
             self.shelf.mend(mends)
+        return through
 
     def _take(self, key: SagaKey, standing: Standing | CorruptRecordError | None) -> None:
         """Add a row where the saga is meant."""

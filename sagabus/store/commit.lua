@@ -68,7 +68,7 @@ local function messages(at, deliver)
   return lines, last + 1
 end
 
--- The index of each class, by its number: its keys, and whether they have been looked at.
+-- The index of each class, by its number: its name and keys.
 local classes = {}
 local classes_at = 4 + streams
 local first_saga = ARGV[2] ~= '' and 2 + streams or 1
@@ -80,12 +80,11 @@ end
 if #classes > 0 then first_saga = first_saga + 1 + 2 * #classes end
 
 -- A foreign value under a key of the index must be noticed before anything is written.
-local function check_index(class)
-  if class.checked then return end
-  for key, command in pairs({[class.age] = 'ZCARD', [class.forked] = 'ZCARD', [names] = 'SCARD'}) do
-    if not pcall(redis.call, command, key) then error({refused = key}, 0) end
-  end
-  class.checked = true
+local fit = {}
+local function check_index(command, key)
+  if fit[key] then return end
+  if not pcall(redis.call, command, key) then error({refused = key}, 0) end
+  fit[key] = true
 end
 
 local function vector(flat)
@@ -291,7 +290,11 @@ local function commit(k, at)
   end
   local class = classes[tonumber(ARGV[at + 14])]
   local changed = age or fork
-  if class and changed then check_index(class) end
+  if class and changed then
+    if age then check_index('ZCARD', class.age) end
+    if fork then check_index('ZCARD', class.forked) end
+    if unknown then check_index('SCARD', names) end
+  end
 
   -- A MergeSagaState may be handled under an id that was consumed before: what that left undispatched stays.
   local merging = meta and meta[6] or ''
