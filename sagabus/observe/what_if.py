@@ -3,7 +3,7 @@
 Nothing is written. A merger is to give one state whatever the order (`sagabus.testing.check_merger` tries to refute
 that with made-up states; this tries it on real ones), so two results, or one that changes from call to call, are a
 broken merger. Up to five siblings are merged in all their orders; more in every rotation, each of these reversed, and
-in random orders up to 120 in all, drawn from a seed. A binary merger folds from the largest context down, so for it
+in random orders up to 120 in all, drawn from a seed; of large states fewer. A binary merger folds from the largest context down, so for it
 only siblings of equally large contexts change places, and each order is tried with both sides swapped too.
 """
 
@@ -35,6 +35,9 @@ ALL_ORDERS_UP_TO: Final = 5
 """So many siblings are merged in all orders."""
 MOST_ORDERS: Final = 120
 """So many orders are tried at most; all those of five siblings are as many."""
+_FEWEST: Final = 6
+_MOST_BYTES: Final = 40_000_000
+"""So much state is merged, as stored, before fewer orders have to do; some seconds' work. Three siblings get all six."""
 
 
 @frozen
@@ -231,7 +234,8 @@ def _orders(definition: SagaDefinition, ordered: Order, seed: int) -> tuple[list
     """Return the orders to try, *ordered* first, and whether there are no others."""
     groups = _groups(definition, ordered)
     many = math.prod(math.factorial(len(group)) for group in groups)
-    if many <= MOST_ORDERS and all(len(group) <= ALL_ORDERS_UP_TO for group in groups):
+    most = max(_FEWEST, min(MOST_ORDERS, _MOST_BYTES // max(sum(len(version.state) for version in ordered), 1)))
+    if many <= most and all(len(group) <= ALL_ORDERS_UP_TO for group in groups):
         every = (
             tuple(itertools.chain.from_iterable(parts))
             for parts in itertools.product(*map(itertools.permutations, groups))
@@ -239,11 +243,11 @@ def _orders(definition: SagaDefinition, ordered: Order, seed: int) -> tuple[list
         return list(every), True
     random = Random(seed)
     found = {_dots(order): order for order in _turned(groups)}
-    while len(found) < MOST_ORDERS:
+    while len(found) < min(most, many):
         shuffled = [random.sample(group, len(group)) for group in groups]
         order = tuple(itertools.chain.from_iterable(shuffled))
         found.setdefault(_dots(order), order)
-    return list(found.values()), False
+    return list(found.values())[:most], False
 
 
 def _dots(order: Order) -> tuple[Dot, ...]:

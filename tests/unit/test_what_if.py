@@ -152,6 +152,16 @@ def test_what_if_of_many_siblings_is_bounded_and_repeatable() -> None:
     assert one.answers != other.answers
 
 
+def test_what_if_of_large_states_tries_fewer_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for it waits seconds, not minutes; the runtime's own order is always the first."""
+    hand = siblings(bound(CreditCheck), *(score(f"bureau {n}", n) for n in range(5)))
+    size = sum(len(version.state) for version in hand.load().versions)
+    monkeypatch.setattr("sagabus.observe.what_if._MOST_BYTES", 10 * size)
+    found = what_if(hand.definition, hand.load())
+    assert (found.tried, found.all_orders, found.broken) == (11, False, "")
+    assert found.answers[0].trials[0].order == tuple(version.dot for version in hand.load().versions)
+
+
 def test_what_if_of_a_binary_merger_keeps_the_order_of_contexts() -> None:
     """What a sibling changed since its parent is only added to a state that has seen that parent."""
     hand = Hand(MemoryStore(), bound(Tally))
