@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from sagabus.dashboard.tally import Tally, since, summed, whole
 from sagabus.dead_letters.groups import LetterGroup
@@ -42,10 +42,11 @@ class Look:
     Attributes:
         at_ms: the store's time, ms since 1970.
         span_s: how long ago the look before was; 0 for the first.
-        cards: the workers that showed themselves lately.
+        cards: the workers that showed themselves lately; only of the last look, as they are many and large.
         queues: every queue.
         paused: endpoints that are paused.
         done: what was done since the look before, by endpoint.
+        total: the same for all endpoints.
         sagas: how many there are of each class; None where the store has no index.
         forked: those with siblings; None where the store has no index.
         dead: how many dead letters there are.
@@ -59,6 +60,7 @@ class Look:
     queues: tuple[QueueInfo, ...] = ()
     paused: Mapping[str, Pause] = field(factory=dict)
     done: Mapping[str, Tally] = field(factory=dict)
+    total: Tally = field(factory=Tally)
     sagas: tuple[SagaCount, ...] | None = ()
     forked: Forked | None = field(factory=Forked)
     dead: int = 0
@@ -107,7 +109,7 @@ class Trend:
     @property
     def recent(self) -> Tally:
         """Return what was done in the last ten seconds, for all endpoints."""
-        return whole(self.by_endpoint)
+        return whole(self.by_endpoint.values())
 
     def per_s(self, count: int) -> float | None:
         """Return the rate of what happened in the last ten seconds; None where nobody knows yet."""
@@ -134,6 +136,7 @@ class Live:
         self._looks: deque[Look] = deque(maxlen=_KEPT)
         self._at = float("-inf")
         self._failed: SagabusError | None = None
+        self._trend: Trend | None = None
         self._groups: tuple[LetterGroup, ...] = ()
         self._grouped, self._grouped_at = 0, float("-inf")
         self._came_ms: Mapping[str, int | None] = {}
@@ -159,25 +162,22 @@ class Live:
         with self._lock:
             if time.monotonic() - self._at >= EVERY_S * 0.9:
                 try:
-                    look, self._failed = self._look(), None
-                    self._looks.append(look)
+                    self._keep(self._look())
+                    self._failed = None
                 except SagabusError as error:
                     # Whoever waited for this look is told the same: each would wait as long for a server that is down.
                     self._failed = error
-                finally:
-                    self._at = time.monotonic()
+                self._at = time.monotonic()
             if self._failed is not None:
                 raise self._failed
-            looks = tuple(self._looks)
-        recent, minute = _last(looks, _RATE_S), _last(looks, _MINUTE_S)
-        return Trend(
-            looks[-1],
-            summed([look.done for look in recent]),
-            sum(look.span_s for look in recent),
-            whole(summed([look.done for look in minute])),
-            sum(look.span_s for look in minute),
-            looks,
-        )
+            assert self._trend is not None
+            return self._trend
+
+    def _keep(self, look: Look) -> None:
+        if self._looks:
+            self._looks[-1] = evolve(self._looks[-1], cards=())
+        self._looks.append(look)
+        self._trend = _trend(tuple(self._looks))
 
     def _look(self) -> Look:
         bus, before = self._site.bus, self._looks[-1] if self._looks else None
@@ -189,13 +189,15 @@ class Live:
             self._looks.clear()
             before = None
         known = {card.worker: card for card in before.cards} if before else {}
+        done = since(known, roster.cards, before.at_ms) if before else {}
         return Look(
             roster.now_ms,
             (roster.now_ms - before.at_ms) / 1000 if before else 0.0,
             roster.cards,
             tuple(bus.transport.queues()),
             store.presence.paused(),
-            since(known, roster.cards, before.at_ms) if before else {},
+            done,
+            whole(done.values()),
             tuple(index.counts()) if index is not None else None,
             index.forked() if index is not None else None,
             store.letters.total(),
@@ -218,6 +220,18 @@ class Live:
                 self._groups = self._site.bus.dead_letters.groups(_GROUPED).groups if dead else ()
                 self._grouped, self._grouped_at = dead, time.monotonic()
             return self._groups
+
+
+def _trend(looks: tuple[Look, ...]) -> Trend:
+    recent, minute = _last(looks, _RATE_S), _last(looks, _MINUTE_S)
+    return Trend(
+        looks[-1],
+        summed([look.done for look in recent]),
+        sum(look.span_s for look in recent),
+        whole(look.total for look in minute),
+        sum(look.span_s for look in minute),
+        looks,
+    )
 
 
 def _last(looks: Sequence[Look], span_s: float) -> list[Look]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -69,7 +70,11 @@ class Site:
 
     def actor(self, request: Request) -> str:
         """Return who acts, for the audit trail."""
-        where = request.client.host if request.client else "unknown"
+        where = request.client.host if request.client else ""
+        try:
+            ip_address(where)
+        except ValueError:
+            where = "unknown"  # a proxy on this machine may say anything
         return f"{whoami()} (dashboard, from {where})"
 
 

@@ -96,9 +96,9 @@ def summed(parts: Sequence[Mapping[str, Tally]]) -> dict[str, Tally]:
     return result
 
 
-def whole(parts: Mapping[str, Tally]) -> Tally:
-    """Return the sum over all endpoints."""
+def whole(parts: Iterable[Tally]) -> Tally:
+    """Return the sum of *parts*."""
     result = Tally()
-    for tally in parts.values():
+    for tally in parts:
         result = result.plus(tally)
     return result

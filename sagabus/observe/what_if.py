@@ -3,8 +3,9 @@
 Nothing is written. A merger is to give one state whatever the order (`sagabus.testing.check_merger` tries to refute
 that with made-up states; this tries it on real ones), so two results, or one that changes from call to call, are a
 broken merger. Up to five siblings are merged in all their orders; more in every rotation, each of these reversed, and
-in random orders up to 120 in all, drawn from a seed; of large states fewer. A binary merger folds from the largest context down, so for it
-only siblings of equally large contexts change places, and each order is tried with both sides swapped too.
+in random orders up to 120 in all, drawn from a seed; of large states in fewer. A binary merger folds from the largest
+context down, so for it only siblings of equally large contexts change places, and each order is tried with both sides
+swapped too.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MOST_ORDERS: Final = 120
 """So many orders are tried at most; all those of five siblings are as many."""
 _FEWEST: Final = 6
 _MOST_BYTES: Final = 40_000_000
-"""So much state is merged, as stored, before fewer orders have to do; some seconds' work. Three siblings get all six."""
+"""So much state is merged, as stored, before fewer orders have to do; some seconds' work. Three siblings get all."""
 
 
 @frozen

@@ -16,7 +16,7 @@ from sagabus.dashboard.live import EVERY_S, Live, Trend
 from sagabus.dashboard.pages.failures import group_link
 from sagabus.dashboard.site import Site
 from sagabus.dashboard.sparkline import sparkline
-from sagabus.dashboard.tally import Tally, whole
+from sagabus.dashboard.tally import Tally
 from sagabus.errors import SagabusError
 from sagabus.redaction import scrub
 
@@ -73,11 +73,11 @@ def described(live: Live) -> dict[str, Any]:
         "quiet": [card for card in now.cards if now.quiet(card)],
         "groups": [(group, group_link(group)) for group in live.groups()[:_SHOWN]],
         "sparks": {
-            "handled": sparkline([whole(look.done).handled / look.span_s for look in rates]),
-            "latency": sparkline([whole(look.done).latency.quantile(0.99) for look in rates]),
+            "handled": sparkline([look.total.handled / look.span_s for look in rates]),
+            "latency": sparkline([look.total.latency.quantile(0.99) for look in rates]),
             "depth": sparkline([look.depth for look in looks]),
-            "forks": sparkline([whole(look.done).forked / look.span_s for look in rates]),
-            "merges": sparkline([whole(look.done).merges / look.span_s for look in rates]),
+            "forks": sparkline([look.total.forked / look.span_s for look in rates]),
+            "merges": sparkline([look.total.merges / look.span_s for look in rates]),
         },
     }
 
