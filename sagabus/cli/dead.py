@@ -194,7 +194,7 @@ def export(app: str, ids: tuple[str, ...], everything: bool, **described: Any) -
     choice = Choice(ids, everything or not (ids or given), described)
     choice.check("export")
     with opened(app) as bus:
-        for letter in choice.letters(bus):
+        for letter in watched(choice.letters(bus), choice.total(bus), "exported", prints=True):
             click.echo(printable_json(to_line(letter).decode()))
 
 

@@ -13,10 +13,11 @@ SHORT_S: Final = 0.5
 """What takes no longer is not worth a bar."""
 
 
-def watched(items: Iterable[T], total: int, text: str, *, prints: bool = False) -> Iterator[T]:
+def watched(items: Iterable[T], total: int | None, text: str, *, prints: bool = False) -> Iterator[T]:
     """Yield *items*, and show how many of *total* are done once that takes its time.
 
     Args:
+        total: how many there are, about; None where nobody knows before they have come.
         text: what they are.
         prints: whether a line is printed for each: then there is a bar only where stdout goes elsewhere.
     """
@@ -30,20 +31,27 @@ def watched(items: Iterable[T], total: int, text: str, *, prints: bool = False) 
                 tell = stack.enter_context(progress_bar(text))
             if tell is not None:
                 # There may be more by now than were counted.
-                tell(done, max(done, total))
+                tell(done, None if total is None else max(done, total))
             yield item
 
 
 @contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
     """Yield what is to be told how much is done, and of how much; the bar is gone when the block is left."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn(text), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as drawn:
         task = drawn.add_task(text, total=None)
         yield lambda done, total: drawn.update(task, completed=done, total=total)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from sagabus.cli.output import console, emit
+from sagabus.cli.progress import watched
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ def rerun_all(lines: Iterable[str], app: str | None, as_json: bool) -> None:
     show = _emit if as_json else _Report().show
     verdicts: Counter[str] = Counter()
     changed = []
-    for recorded in read(lines):
+    for recorded in watched(read(lines), None, "replayed", prints=True):
         comparison = rerun(_definition(recorded, app or recorded.app), recorded)
         verdicts[comparison.verdict] += 1
         if comparison.verdict == "differs":

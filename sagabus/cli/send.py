@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sagabus.cli.output import emit, json_option
+from sagabus.cli.progress import watched
 from sagabus.cli.session import opened
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def _chunks(kind: MessageType, body: str) -> Iterator[tuple[list[Any], str]]:
 
     single = body != "-"
     source: Iterable[str] = [body] if single else sys.stdin
+    if not single and not sys.stdin.isatty():
+        source = watched(source, None, "sent", prints=True)
     lines = ((number, line) for number, line in enumerate(source, 1) if single or line.strip())
     while chunk := list(islice(lines, _CHUNK)):
         messages: list[Any] = []

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from sagabus.cli import progress
+from sagabus import message
+from sagabus.cli import progress, rerun, send
 from sagabus.cli.progress import watched
+from sagabus.messages import registry
+from sagabus.observe.rerun import NothingReplayedError
+
+
+@message("test.progress")
+class Note:
+    text: str
 
 
 class Terminal(io.StringIO):
@@ -50,3 +59,56 @@ def test_bar_is_drawn_beside_lines_that_go_elsewhere(monkeypatch: pytest.MonkeyP
     """As with `> file`."""
     monkeypatch.setattr(progress, "SHORT_S", 0.0)
     assert "dropped" in seen(monkeypatch, stderr=Terminal(), stdout=io.StringIO(), prints=True)
+
+
+def test_bar_without_a_total_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody knows how many will come, as with lines of a pipe, it says how many have come."""
+    monkeypatch.setattr(progress, "SHORT_S", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    stderr = Terminal()
+    monkeypatch.setattr("sys.stderr", stderr)
+    assert list(watched(iter("abc"), None, "replayed")) == ["a", "b", "c"]
+    assert "/?" in stderr.getvalue()
+
+
+class Lines(io.StringIO):
+    """What a command reads; *typed* where it comes from a keyboard."""
+
+    def __init__(self, text: str, *, typed: bool = False) -> None:
+        super().__init__(text)
+        self._typed = typed
+
+    def isatty(self) -> bool:
+        return self._typed
+
+
+def told_by_send(monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO) -> str:
+    monkeypatch.setattr(progress, "SHORT_S", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    stderr = Terminal()
+    monkeypatch.setattr("sys.stdin", stdin)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setattr("sys.stderr", stderr)
+    assert [len(bodies) for bodies, _ in send._chunks(registry.named("test.progress"), "-")] == [2]
+    return stderr.getvalue()
+
+
+def test_sending_many_lines_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file or a pipe; what somebody types is not drawn over."""
+    lines = '{"text": "a"}\n{"text": "b"}\n'
+    assert "sent" in told_by_send(monkeypatch, Lines(lines))
+    assert told_by_send(monkeypatch, Lines(lines, typed=True)) == ""
+
+
+def test_replaying_many_sagas_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are watched as they are read, and nobody counts them first."""
+    told: list[tuple[int | None, str]] = []
+
+    def spied(items: Iterable[object], total: int | None, text: str, *, prints: bool = False) -> Iterator[object]:
+        told.append((total, text))
+        yield from items
+
+    monkeypatch.setattr(rerun, "watched", spied)
+    with pytest.raises(NothingReplayedError):
+        rerun.rerun_all([], None, as_json=True)
+    assert told == [(None, "replayed")]
