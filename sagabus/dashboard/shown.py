@@ -17,6 +17,7 @@ _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "
 _LONGEST: Final = 200_000
 """So many characters of one value are shown at most, and so many of a traceback."""
 _AROUND: Final = 2
+_DAY_MS: Final = 86_400_000
 _IN_A_CELL: Final = 1_000
 
 
@@ -32,7 +33,7 @@ def environment() -> Environment:
     )
     env.filters |= {
         "age": age,
-        "clock": clock,
+        "when": when,
         "day": day,
         "moment": moment,
         "number": number,
@@ -65,6 +66,11 @@ def age(span_ms: float | None) -> str:
 def clock(at_ms: int) -> str:
     """Return a time as `12:00:00.123`, UTC."""
     return utc(at_ms).strftime("%H:%M:%S.") + f"{at_ms % 1000:03d}"
+
+
+def when(at_ms: int, now_ms: int) -> str:
+    """Return a time of today as `12:00:00.123`, of other days as `2026-11-23 12:00:00`; UTC."""
+    return clock(at_ms) if at_ms // _DAY_MS == now_ms // _DAY_MS else day(at_ms)
 
 
 def day(at_ms: int) -> str:

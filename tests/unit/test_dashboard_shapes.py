@@ -6,7 +6,7 @@ import pytest
 
 from sagabus import Bus
 from sagabus.commit import HistoryEntry, Outcome
-from sagabus.dashboard.shown import age, json_text
+from sagabus.dashboard.shown import age, json_text, when
 from sagabus.dashboard.sparkline import HEIGHT, WIDTH, sparkline
 from sagabus.dashboard.topology import topology
 from sagabus.dashboard.version_graph import LANE, ROW, version_graph
@@ -102,3 +102,10 @@ def test_json_is_escaped_and_marks_what_differs() -> None:
 )
 def test_age_is_said_as_people_say_it(span_ms: float | None, said: str) -> None:
     assert age(span_ms) == said
+
+
+def test_time_of_another_day_has_its_date() -> None:
+    """A saga that hangs since last week does not look as if it were of this morning."""
+    now_ms = 1_700_000_000_000
+    assert when(now_ms - 1, now_ms) == "22:13:19.999"
+    assert when(now_ms - 86_400_000, now_ms) == "2023-11-13 22:13:20"
