@@ -50,8 +50,8 @@ class Look:
         sagas: how many there are of each class; None where the store has no index.
         forked: those with siblings; None where the store has no index.
         dead: how many dead letters there are.
-        oldest_ms: endpoint -> when the oldest message in its queue came, ms since 1970; None where there is none. Of
-            endpoints that are not here the broker cannot tell.
+        oldest_ms: endpoint -> how long the oldest message in its queue had waited when the broker was asked last, some
+            seconds ago at most; None where there was none. Of endpoints that are not here the broker cannot tell.
     """
 
     at_ms: int
@@ -68,8 +68,8 @@ class Look:
 
     def waited_ms(self, endpoint: str) -> int | None:
         """Return for how long the oldest message of *endpoint* has been in its queue; None where nobody knows."""
-        came_ms = self.oldest_ms.get(endpoint)
-        return None if came_ms is None else max(self.at_ms - came_ms, 0)
+        empty = any(queue.endpoint == endpoint and queue.depth == 0 for queue in self.queues)
+        return None if empty else self.oldest_ms.get(endpoint)
 
     @property
     def depth(self) -> int | None:
@@ -139,7 +139,7 @@ class Live:
         self._trend: Trend | None = None
         self._groups: tuple[LetterGroup, ...] = ()
         self._grouped, self._grouped_at = 0, float("-inf")
-        self._came_ms: Mapping[str, int | None] = {}
+        self._oldest_ms: Mapping[str, int | None] = {}
         self._staff_at = float("-inf")
         self._closed = False
         self.ended: Callable[[], bool] = lambda: False
@@ -201,16 +201,18 @@ class Live:
             tuple(index.counts()) if index is not None else None,
             index.forked() if index is not None else None,
             store.letters.total(),
-            self._oldest(),
+            self._oldest(roster.now_ms),
         )
 
-    def _oldest(self) -> Mapping[str, int | None]:
-        """Return when the oldest messages came; looked up now and then, as it costs a round trip an endpoint."""
+    def _oldest(self, now_ms: int) -> Mapping[str, int | None]:
+        """Return how old the oldest messages are; looked up now and then, as it costs a round trip an endpoint."""
         staff = getattr(self._site.bus.transport, "staff", None)
         if staff is not None and time.monotonic() - self._staff_at >= _STAFF_S:
-            self._came_ms = {name: came_ms for name, (_, came_ms) in staff(self._site.bus.claim_s).items()}
+            came = {name: came_ms for name, (_, came_ms) in staff(self._site.bus.claim_s).items()}
+            # An age, not a moment: a message that was handled since must not go on growing older.
+            self._oldest_ms = {name: None if at_ms is None else max(now_ms - at_ms, 0) for name, at_ms in came.items()}
             self._staff_at = time.monotonic()
-        return self._came_ms
+        return self._oldest_ms
 
     def groups(self) -> tuple[LetterGroup, ...]:
         """Return the groups of the newest dead letters, looked up anew when their number has changed."""

@@ -133,3 +133,10 @@ def test_depth_is_what_is_known(depths: tuple[int, ...], said: int | None) -> No
     """Brokers that tell nothing of a queue do not tell that it is empty."""
     queues = tuple(QueueInfo(f"e{n}", depth, 1, ()) for n, depth in enumerate(depths))
     assert Look(BEGAN_MS, 0.0, queues=queues).depth == said
+
+
+def test_message_that_is_gone_grows_no_older() -> None:
+    """The broker is asked for ages every few seconds; a queue that is empty meanwhile has no oldest message."""
+    queues = (QueueInfo("busy", 3, 1, ()), QueueInfo("done", 0, 1, ()))
+    look = Look(BEGAN_MS, 1.0, queues=queues, oldest_ms={"busy": 40, "done": 50})
+    assert (look.waited_ms("busy"), look.waited_ms("done"), look.waited_ms("other")) == (40, None, None)
