@@ -16,7 +16,7 @@ def command(app: str, as_json: bool) -> None:
 
     `sagabus list`, `doctor` and the dashboard find sagas by the index, which is written with them. This is for a
     store that an older sagabus has written, or that has lost keys: `sagabus doctor` says so. Workers may go on. It
-    reads every record once, a minute or two a million; where it was broken off it may be begun again.
+    reads every record once, one to three minutes a million; where it was broken off it may be begun again.
 
     With --json one object: sagas, added, removed, unreadable.
 

@@ -17,7 +17,7 @@ from sagabus.index.query import SagaPage, SagaQuery, SagaSummary
 from sagabus.index.shelf import Entry, Mend, Range, Shelf
 from sagabus.index.standing import Standing
 
-_MOST_READ: Final = 5_000
+_MOST_READ: Final = 2_500
 """After so many records a page that is not full yet ends all the same; and after so many entries a scan."""
 _MOST_SCANNED: Final = 100_000
 _AT_ONCE: Final = 500
