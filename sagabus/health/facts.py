@@ -36,7 +36,8 @@ class QueueFacts:
         endpoint: whose it is.
         depth: messages that wait or are being handled; -1 where the broker cannot tell.
         max_length: from which length it pushes back; None where this app does not have the endpoint.
-        consumers: workers that looked into it within the claim time; None where the broker cannot tell.
+        consumers: workers that looked into it within the claim time and show themselves; None where the broker cannot
+            tell.
         oldest_s: how long ago its oldest message was put there, s; None where there is none, or the broker cannot tell.
         handles: whether anything of this app handles its messages.
         paused: who has paused it, since when, and why; empty where nobody has.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -24,7 +25,8 @@ from sagabus.link import Link
 from sagabus.link.fitness import parse_info
 from sagabus.outgoing import posted_merge
 from sagabus.printable import said
-from sagabus.telemetry.card import Pause
+from sagabus.telemetry.card import Pause, Roster
+from sagabus.telemetry.standing import SEEN_WITHIN_MS
 
 _OURS: Final = ("sagas", "mergers", "transports")
 _PAGE: Final = 200
@@ -63,6 +65,7 @@ class _Gathering:
     _now_ms: int = field(default=0, init=False)
     _looked_at: list[SagaKey] = field(factory=list, init=False)
     _paused: Mapping[str, Pause] = field(factory=dict, init=False)
+    _shown: Counter[str] | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.facts = Facts(self.bus.claim_s)
@@ -83,6 +86,7 @@ class _Gathering:
         store = self.bus.store
         self._now_ms, _ = store.next_due_ms()
         self._paused = store.presence.paused()
+        self._shown = _at_work(store.presence.cards())
         waiting = [item for item in store.scheduled(self.limit) if item.due_ms < self._now_ms]
         first_ms = min((item.due_ms for item in waiting), default=self._now_ms)
         self.facts = evolve(
@@ -179,6 +183,9 @@ class _Gathering:
         for queue in transport.queues():
             endpoint = self.bus.endpoints.get(queue.endpoint)
             consumers, came_ms = staff.get(queue.endpoint, (None, None))
+            if consumers is not None and self._shown is not None:
+                # A server that was started again takes everybody who ever looked for somebody who just did.
+                consumers = min(consumers, self._shown[queue.endpoint])
             queues.append(
                 QueueFacts(
                     queue.endpoint,
@@ -249,3 +256,9 @@ def _server(link: Link, node: str, role: str) -> ServerFacts:
         server_ms - (before_ms + after_ms) / 2,
         after_ms - before_ms,
     )
+
+
+def _at_work(roster: Roster) -> Counter[str]:
+    """Return how many workers that showed themselves lately work through each endpoint."""
+    lately = (card for card in roster.cards if roster.now_ms - card.seen_ms <= SEEN_WITHIN_MS)
+    return Counter(endpoint for card in lately for endpoint in card.endpoints)

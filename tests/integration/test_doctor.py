@@ -22,6 +22,7 @@ from sagabus.envelope import Incoming, SagaKey, wrap
 from sagabus.health.checks import check_all
 from sagabus.health.finding import Verdict
 from sagabus.health.gather import gather
+from sagabus.telemetry.card import WorkerCard
 from sagabus.testing.index_contract import begun
 from tests import servers
 
@@ -94,6 +95,17 @@ def test_healthy_bus_is_ok(healthy: Bus) -> None:
     assert [queue.endpoint for queue in facts.queues] == ["e", "elsewhere"]
     assert facts.servers[0].role == "store and queues"
     assert facts.servers[0].appendfsync == "everysec"
+
+
+def test_queue_is_at_work_only_where_a_worker_shows_itself(healthy: Bus) -> None:
+    """A server that was started again takes each consumer for one that has just looked; cards tell who is there."""
+    healthy.worker().run_until_idle()
+    healthy.send(Begin("1"), to="e")
+    assert "1 messages" in wrong(healthy)["queue"]
+    assert "0 at work on it" in wrong(healthy)["queue"]
+    healthy.store.presence.show(WorkerCard("ann", endpoints=("e",)))
+    assert "queue" not in wrong(healthy)
+    assert [queue.consumers for queue in gather(healthy, 100).queues] == [1, 0]
 
 
 def test_sick_sagas_are_found(healthy: Bus, namespace: str) -> None:
