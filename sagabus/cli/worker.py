@@ -24,7 +24,7 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 @click.argument("app")
 @click.option("--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="How many.")
 @click.option("--endpoints", metavar="A,B", help="Work on these endpoints only.")
-@click.option("--name", help="Unique among workers; a successor gets back its work.")
+@click.option("--name", help="Unique; a successor gets its work back.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"], False), default="info", show_default=True
 )
