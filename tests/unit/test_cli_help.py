@@ -16,7 +16,7 @@ from tests.pages import ROOT
 LINES = 24
 COLUMNS = 80
 TALLER = {(): 40, ("dead", "retry"): 34}
-"""Lines of those that need more: the top, with all commands under their headings, and what describes letters and edits them."""
+"""Lines of those that need more: the top, with all commands under their headings, and one of sixteen options."""
 
 
 def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
