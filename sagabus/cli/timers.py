@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from sagabus.waiting.message import WaitingMessage
 
 _KINDS: Final = ("timer", "delayed", "retry", "parked", "unreadable")
-_SAID: Final = {
-    "cancelled": "cancelled",
-    "buried": "cancelled; it is a dead letter now, to be sent again or dropped",
-    "stale": "it has fallen due meanwhile, but its saga has forgotten the timer and passes it over",
-    "too-late": "too late: it has fallen due, and is handled as ever",
-}
 
 
 @click.group("timers", cls=AppFirst, short_help="Look at waiting messages; cancel one, or fire it now.")
@@ -138,8 +132,8 @@ def cancel(app: str, name: str, as_json: bool) -> None:
     """
     with opened(app) as bus:
         message = bus.waiting.get(name)
-        became = bus.waiting.cancel(message.name).value
-    _tell(message, "cancelled", became, _SAID[became], as_json)
+        became = bus.waiting.cancel(message.name)
+    _tell(message, "cancelled", became.value, became.said, as_json)
 
 
 @command.command("fire", short_help="Send one now.")

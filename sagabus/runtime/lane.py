@@ -10,8 +10,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from attrs import frozen
-
 from sagabus.bus import Bus
 from sagabus.endpoint import Endpoint
 from sagabus.errors import StoreFullError, StoreRefusedError, UnavailableError
@@ -26,10 +24,11 @@ from sagabus.runtime.intake import ConsumerWork, message_id, sort_batch
 from sagabus.runtime.leases import LeasesInHand
 from sagabus.runtime.outbound import Outbound
 from sagabus.runtime.pulse import Pulse
-from sagabus.runtime.recovery import Recovery
 from sagabus.runtime.saga_runner import HandledSaga, SagaRunner
 from sagabus.runtime.shared_work import SharedWork
-from sagabus.runtime.surroundings import Finished, Surroundings
+from sagabus.runtime.station import Station, open_station
+from sagabus.runtime.store_clock import StoreClock
+from sagabus.runtime.surroundings import Finished
 from sagabus.runtime.ticket import Ticket, Trouble
 from sagabus.runtime.watchdog import HandlerCall, Watch, overdue
 from sagabus.store.protocol import Bookkeeping
@@ -46,7 +45,6 @@ _POLL_S: Final = 0.01
 _MOST_A_TURN: Final = 512
 _MUCH: Final = 32
 """From so many messages at once another lane helps."""
-_CLOCK_AGE_S: Final = 60.0
 _TROUBLE_WAIT_S: Final = 2.0
 _PAUSED_S: Final = 0.25
 """A lane whose endpoints are all paused looks so often whether they still are."""
@@ -54,32 +52,6 @@ _PAUSED_S: Final = 0.25
 
 class LaneAbandonedError(Exception):
     """A lane was told to stop while a server did not answer; what it held is redelivered."""
-
-
-@frozen
-class Station:
-    """One endpoint of a lane.
-
-    Attributes:
-        endpoint: the endpoint.
-        crew: runs its consumers.
-        recovery: what becomes of its messages that cannot be handled.
-    """
-
-    endpoint: Endpoint
-    crew: InlineCrew | ThreadedCrew
-    recovery: Recovery
-
-    @property
-    def room(self) -> int:
-        """Return how many more deliveries may be taken: a batch, or less where handlers are still at work."""
-        batch = self.endpoint.options.batch
-        return min(batch, self.crew.room) if self.endpoint.consumers else batch
-
-    @property
-    def takes(self) -> bool:
-        """Return whether it takes deliveries now: handlers that are slow get theirs in few large parts."""
-        return not self.crew.busy or self.room >= min(self.endpoint.options.batch, self.crew.places)
 
 
 class Lane:
@@ -152,6 +124,7 @@ class Lane:
             log=self._log,
         )
         self.paused: frozenset[str] = frozenset()
+        self._clock = StoreClock()
         self._tracer = None if bus.tracing is None else bus.tracing.of_lane(consumer, store)
         self.watch = Watch(self.endpoints[0].options.handler_timeout_s)
         self.pulse = Pulse()
@@ -170,30 +143,20 @@ class Lane:
         self._through: Through = SimpleQueue()
         self._stations: dict[str, Station] = {}
         for endpoint in endpoints:
-            options = endpoint.options
-            surroundings = Surroundings(
-                endpoint.name, bus.routes, bus.max_message_bytes, self.now_ms, bus.documents, jitter, bus.signing
+            concurrency = endpoint.options.concurrency
+            self._stations[endpoint.name] = open_station(
+                bus,
+                endpoint,
+                places=concurrency * (nth + 1) // of - concurrency * nth // of,
+                times=self.counters.of(endpoint.name).handlers,
+                through=None if inline else self._through,
+                burial=burial,
+                now_ms=self.now_ms,
+                jitter=jitter,
+                log=log,
             )
-            places = options.concurrency * (nth + 1) // of - options.concurrency * nth // of
-            times = self.counters.of(endpoint.name).handlers
-            crew: InlineCrew | ThreadedCrew = (
-                InlineCrew(surroundings, places, times)
-                if inline
-                else ThreadedCrew(
-                    surroundings,
-                    places,
-                    f"crew-{endpoint.name}",
-                    options.handler_timeout_s,
-                    self._through,
-                    times,
-                )
-            )
-            recovery = Recovery(options, jitter, log.bind(endpoint=endpoint.name), burial, endpoint, bus.signing)
-            self._stations[endpoint.name] = Station(endpoint, crew, recovery)
         self._held: dict[int, Delivery] = {}
         self._held_lock = threading.Lock()
-        self._clock_offset_ms = 0.0
-        self._clock_set_at = -_CLOCK_AGE_S
         self._outbound = Outbound()
         self._handled: list[Ticket] = []
         self._many, self._much = len(self._stations) > 1, False
@@ -208,11 +171,7 @@ class Lane:
 
     def now_ms(self) -> int:
         """Return the store's time, ms since 1970, as far as this lane knows it."""
-        return round(time.monotonic() * 1000 + self._clock_offset_ms)
-
-    def _set_clock(self, store_now_ms: int) -> None:
-        self._clock_set_at = time.monotonic()
-        self._clock_offset_ms = store_now_ms - self._clock_set_at * 1000
+        return self._clock.now_ms()
 
     def run(self) -> None:
         """Work until told to stop, then finish what is in hand.
@@ -242,8 +201,8 @@ class Lane:
         self.pulse.beat()
         self._hold(deliveries)
         deliveries = self._without_given_up(deliveries)
-        if deliveries and time.monotonic() - self._clock_set_at >= _CLOCK_AGE_S:
-            self._insist(lambda: self._set_clock(self._bus.store.next_due_ms()[0]))
+        if deliveries and self._clock.old:
+            self._insist(lambda: self._clock.set(self._bus.store.next_due_ms()[0]))
         batch = sort_batch(self._endpoint_of, deliveries, self._bus.max_message_bytes, self._bus.signing)
         for doubt in batch.doubtful:
             self._log.warning("untrusted", error=str(doubt), taken=True)
@@ -363,7 +322,7 @@ class Lane:
         if noting:
             self._dispatcher.noted()
         if self._runner.now_ms:
-            self._set_clock(self._runner.now_ms)
+            self._clock.set(self._runner.now_ms)
 
     def _log_consumed(self, finished: Finished) -> None:
         envelope = finished.ticket.envelope

@@ -40,6 +40,19 @@ class Cancelled(enum.Enum):
     STALE = "stale"
     TOO_LATE = "too-late"
 
+    @property
+    def said(self) -> str:
+        """Return what to tell whoever cancelled it."""
+        return _SAID[self]
+
+
+_SAID: Final = {
+    Cancelled.CANCELLED: "cancelled",
+    Cancelled.BURIED: "cancelled; it is a dead letter now, to be sent again or dropped",
+    Cancelled.STALE: "it has fallen due meanwhile, but its saga has forgotten the timer and passes it over",
+    Cancelled.TOO_LATE: "too late: it has fallen due, and is handled as ever",
+}
+
 
 class WaitingMessages:
     """The messages of a bus that wait for their time, `bus.waiting`. Thread-safe."""

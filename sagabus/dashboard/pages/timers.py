@@ -13,12 +13,6 @@ from sagabus.dashboard.live import Live
 from sagabus.dashboard.site import Site, asked_to, told
 
 _SHOWN: Final = 100
-_SAID: Final = {
-    "cancelled": "cancelled",
-    "buried": "cancelled; it is a dead letter now, to be sent again or dropped",
-    "stale": "it has fallen due meanwhile, but its saga has forgotten the timer and passes it over",
-    "too-late": "too late: it has fallen due, and is handled as ever",
-}
 
 
 def routes(site: Site, live: Live) -> list[BaseRoute]:
@@ -36,7 +30,7 @@ def routes(site: Site, live: Live) -> list[BaseRoute]:
             return refused
         name, by = request.query_params.get("name", ""), site.actor(request)
         if asked_to(request, "cancel", "fire") == "cancel":
-            said = _SAID[site.bus.waiting.cancel(name, by=by).value]
+            said = site.bus.waiting.cancel(name, by=by).said
         else:
             said = "sent now" if site.bus.waiting.fire(name, by=by) else "it was being sent already"
         return told(Response(""), said)
