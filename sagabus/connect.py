@@ -54,6 +54,20 @@ def embedded_folder(url: str) -> Path:
     return Path(path) if path else Path(EMBEDDED_FOLDER)
 
 
+def check_store_url(url: str) -> None:
+    """Make sure that there are stores of the kind that *url* names; nothing is connected.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    scheme = scheme_of(url)
+    if scheme not in _REDIS_SCHEMES | {"memory", "embedded"}:
+        raise ConfigurationError(
+            f"no store for {scheme!r} URLs; sagas are kept in embedded: memory: redis: rediss: unix: valkey: "
+            f"or …+cluster: and …+sentinel:"
+        )
+
+
 def open_store(url: str, namespace: str, *, revive: Callable[[], None] | None = None) -> Store:
     """Return the store at *url*, which is not `embedded:` any more.
 
@@ -63,20 +77,15 @@ def open_store(url: str, namespace: str, *, revive: Callable[[], None] | None = 
     Raises:
         ConfigurationError: nothing can store there.
     """
-    scheme = scheme_of(url)
-    if scheme == "memory":
+    check_store_url(url)
+    if scheme_of(url) == "memory":
         from sagabus.store.memory import MemoryStore
 
         return MemoryStore()
-    if scheme in _REDIS_SCHEMES:
-        from sagabus.link import Link
-        from sagabus.store.redis import RedisStore
+    from sagabus.link import Link
+    from sagabus.store.redis import RedisStore
 
-        return RedisStore(url, namespace=namespace, link=Link(url, revive=revive))
-    raise ConfigurationError(
-        f"no store for {scheme!r} URLs; sagas are kept in embedded: memory: redis: rediss: unix: valkey: "
-        f"or …+cluster: and …+sentinel:"
-    )
+    return RedisStore(url, namespace=namespace, link=Link(url, revive=revive))
 
 
 def open_transport(url: str, namespace: str) -> Transport:

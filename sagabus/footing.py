@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sagabus.connect import choose_urls, embedded_folder, open_store, open_transport, scheme_of
+from sagabus.connect import check_store_url, choose_urls, embedded_folder, open_store, open_transport, scheme_of
 from sagabus.durability import Durability, agree, terms_of
 from sagabus.endpoint import Endpoint
 from sagabus.store.protocol import Store
@@ -29,7 +29,7 @@ class Footing:
         store_url, transport_url: where they are.
 
     Raises:
-        ConfigurationError: the options contradict each other, or the URLs.
+        ConfigurationError: the options contradict each other, or the URLs; or there are no stores of that kind.
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class Footing:
             store if store is None or isinstance(store, str) else store.url,
             transport if transport is None or isinstance(transport, str) else transport.url,
         )
+        if store is None or isinstance(store, str):
+            check_store_url(self.store_url)
         self._terms = terms_of(
             durability,
             replicas,

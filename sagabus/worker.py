@@ -63,10 +63,14 @@ class Worker:
         # An endpoint of the app that handles nothing is one that it only sends to.
         names = [n for n, e in bus.endpoints.items() if e.handled_types()] if endpoints is None else list(endpoints)
         unknown = [n for n in names if n not in bus.endpoints]
-        if unknown or not names:
+        if not names:
             raise ConfigurationError(
-                f"no endpoint {', '.join(unknown) or 'at all'} on this bus; "
-                f"it has: {', '.join(bus.endpoints) or 'none'}"
+                "this bus has no endpoint that handles anything; give it one: bus.endpoint(NAME, SAGA), or a consumer "
+                "with @endpoint.consumer"
+            )
+        if unknown:
+            raise ConfigurationError(
+                f"no endpoint {', '.join(unknown)} on this bus; it has: {', '.join(bus.endpoints) or 'none'}"
             )
         empty = [n for n in names if not bus.endpoints[n].handled_types()]
         if empty:
