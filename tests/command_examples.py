@@ -116,7 +116,7 @@ def examples(url: str) -> Iterator[Example]:
         yield _said("list", APP)
         yield _said("list", APP, "--queues")
         yield _said("list", APP, "--workers")
-        yield _said("list", APP, "--routes", types="shop.")
+        yield _said("list", APP, "--routes", types="shop.order")
         yield _said("inspect", APP, "Order/17")
         yield _said("siblings", APP)
         yield _said("siblings", APP, "Order/17")

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-import attrs
 from attrs import define, field
 
 from benchmarks.meter import open_meter
@@ -99,11 +98,18 @@ WORKERS: Final[list[Worker]] = []
 
 
 def counts() -> dict[str, int]:
-    """Return what this process has done so far: runs of the reply's handler, and the tally of all its sagas."""
-    tallies = [attrs.asdict(lane.tally) for worker in WORKERS for lane in worker.lanes]
+    """Return what this process has done so far: runs of the reply's handler, and what all its lanes have counted.
+
+    `again`: commits in vain; `waited`: looks at a saga whose lease another worker held; `parked`: messages put off;
+    `siblings`: versions that were folded.
+    """
     totals = Counter({"handler_runs": HANDLER_RUNS["replied"]})
-    for tally in tallies:
-        totals.update(tally)
+    for lane in (lane for worker in WORKERS for lane in worker.lanes):
+        tally = lane.tally
+        totals["again"] += sum(tally.again.values())
+        totals["waited"] += tally.waited
+        totals["parked"] += sum(counts.retried for counts in tally.types.values())
+        totals["siblings"] += tally.folded
     return dict(totals)
 
 

@@ -350,9 +350,17 @@ class Soak:
                 yield f"{snapshot.key} counted {counted}, sent were {driver.ticks[snapshot.key.id]}"
         expected = ("}:r", "}:i", "}:h")
         for name in server.key_names():
-            # One each, however long it runs: the queues, and the lease under which workers take turns to tidy up.
+            # One each, however long it runs: the queues, the lease under which workers take turns to tidy up, the cards
+            # of workers for a minute, and the index of what is there.
             if name.startswith(
-                (f"{NAMESPACE}:topology", f"{NAMESPACE}:q:", f"{NAMESPACE}:leases:{{{NAMESPACE}:sagabus%2F")
+                (
+                    f"{NAMESPACE}:topology",
+                    f"{NAMESPACE}:q:",
+                    f"{NAMESPACE}:leases:{{{NAMESPACE}:sagabus%2F",
+                    f"{NAMESPACE}:{{{NAMESPACE}:presence}}",
+                    f"{NAMESPACE}:{{{NAMESPACE}:index}}:names",
+                    f"{NAMESPACE}:{{{NAMESPACE}:index:{definition_of(Ticks).name}}}:age",
+                )
             ):
                 continue
             if not (f":{definition_of(Ticks).name}/" in name and name.endswith(expected)):

@@ -376,6 +376,12 @@ local function commit(k, at)
     local id = ARGV[at + 15]
     if age then
       redis.call('ZADD', class.age, age, id)
+      -- Where all of a class have completed, their index ends with the last tombstone.
+      if age > 0 then
+        redis.call('PERSIST', class.age)
+      elseif redis.call('ZCOUNT', class.age, 0, '+inf') == 0 then
+        redis.call('PEXPIREAT', class.age, -tonumber(redis.call('ZRANGE', class.age, 0, 0, 'WITHSCORES')[2]))
+      end
       if unknown and not class.known then
         redis.call('SADD', names, class.name)
         class.known = true

@@ -16,4 +16,11 @@ for i = 1, #ARGV, 3 do
     mended = mended + 1
   end
 end
+-- Where all of a class have completed, their index ends with the last tombstone.
+if redis.call('ZCOUNT', KEYS[1], 0, '+inf') > 0 then
+  redis.call('PERSIST', KEYS[1])
+else
+  local last = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+  if last then redis.call('PEXPIREAT', KEYS[1], -tonumber(last)) end
+end
 return mended

@@ -238,8 +238,7 @@ def test_index_that_lacks_sagas_is_noticed_and_brought_in_line(valkey_url: str, 
         begun(bus.store, "a", "b", "c")
         link: Any = bus.store.link  # type: ignore[attr-defined]
         assert verdicts(bus)["index"] is Verdict.OK
-        (page,) = link.scan(f"{namespace}:{{{namespace}:index*")
-        for key in page:
+        for key in [key for page in link.scan(f"{namespace}:{{{namespace}:index*") for key in page]:
             link.on_node("", "DEL", key)
         (finding,) = [finding for finding in check_all(gather(bus, 2)) if finding.check == "index"]
         assert (finding.verdict, finding.found[:28]) == (Verdict.WARN, "2 of 2 sagas looked at are n")
