@@ -239,7 +239,7 @@ def test_store_that_is_not_fit_is_refused_however_it_was_given() -> None:
 def test_worker_for_endpoints_that_are_not_there_is_refused() -> None:
     """So is one for an endpoint that handles nothing, or for none at all."""
     bus = memory_bus()
-    with pytest.raises(ConfigurationError, match="no endpoint at all"):
+    with pytest.raises(ConfigurationError, match="no endpoint that handles anything"):
         bus.worker()
     bus.endpoint("quiet")
     with pytest.raises(ConfigurationError, match="no endpoint"):

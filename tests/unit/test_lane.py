@@ -8,7 +8,7 @@ import pytest
 from attrs import define
 
 from sagabus import Bus, Context, Saga, message, starts
-from sagabus.runtime import lane as lane_module
+from sagabus.runtime import store_clock
 
 
 @message("lane.begin")
@@ -34,7 +34,7 @@ class Asking(Saga[State], key="key"):
 def test_clock_of_a_lane_is_not_set_back_by_marks_without_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noting what was dispatched tells no time: the time of the last load is over by then."""
     passed_s = [1000.0]
-    monkeypatch.setattr(lane_module, "time", types.SimpleNamespace(monotonic=lambda: passed_s[0]))
+    monkeypatch.setattr(store_clock, "time", types.SimpleNamespace(monotonic=lambda: passed_s[0]))
     bus = Bus(store="memory:", transport="memory:")
     endpoint = bus.endpoint("e", Asking)
     bus.endpoint("elsewhere")
