@@ -185,6 +185,8 @@ def pages(visitor: Visitor, times: int) -> list[Page]:
     """Return how long each page takes."""
     more = re.search(rb'hx-get="(/sagas\?[^"]*cursor=[^"]*)"', visitor.get("/sagas"))
     group = re.search(rb'href="(/failures/group\?[^"]*)"', visitor.get("/failures"))
+    saga = "/saga?key=CreditCheck/forked000001"
+    commit = re.search(rb'hx-get="(/saga/commit\?[^"]*)"', visitor.get(saga))
     asked = {
         "overview": "/",
         "sagas": "/sagas",
@@ -193,8 +195,8 @@ def pages(visitor: Visitor, times: int) -> list[Page]:
         "sagas of a class, older than an hour": "/sagas?name=CreditCheck&state=live&age=3600",
         "completed sagas": "/sagas?state=completed",
         "sagas by the beginning of an id": "/sagas?q=stored000500",
-        "one saga": "/saga?key=CreditCheck/forked000001",
-        "one commit of it": "/saga/commit?key=CreditCheck/forked000001&n=1",
+        "one saga": saga,
+        "one commit of it": commit[1].decode().replace("&amp;", "&") if commit else saga,
         "its merge view": "/saga/merge-view?key=CreditCheck/forked000001",
         "what-if": "/saga/what-if?key=CreditCheck/forked000001",
         "as a test": "/saga/test?key=CreditCheck/forked000001",
