@@ -283,8 +283,8 @@ def main(sagas: int, times: int, pairs: str, seconds: float, folder: Path | None
                 found = pages(visitor, times)
         if int(pairs):
             click.echo("with and without", err=True)
-            with server() as (url, place, client):
-                lost = loss(url, place, client, int(pairs), seconds)
+            with server() as (url, run_folder, client):
+                lost = loss(url, run_folder, client, int(pairs), seconds)
     except SagabusError as error:
         raise click.ClickException(str(error)) from error
     text = table(found, lost, sagas, place, command)
