@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-from attrs import field, frozen
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sagabus.codec import StateCodec
 from sagabus.errors import UnmergeableStateError
@@ -15,26 +14,43 @@ ANCESTOR: Final = "ancestor"
 """The name of the state that siblings come from."""
 
 
-@frozen
-class Term:
+class Term(NamedTuple):
     """A state, and how it came about.
 
     Attributes:
-        call: its name, or the call that made it.
+        form: its name; of what a call made, how the call is written, with `{}` for each of what it was given.
         state: its stored bytes; None where the merger refused.
-        leaves: the states that it was made of, by name.
+        of: what the call was given.
+        beside: what else it was made of, that its name does not say.
         refusal: why there is none.
     """
 
-    call: str
+    form: str
     state: bytes | None
-    leaves: Mapping[str, bytes] = field(factory=dict)
+    of: tuple[Term, ...] = ()
+    beside: tuple[Term, ...] = ()
     refusal: str = ""
+
+    @property
+    def call(self) -> str:
+        """Return its name, or the call that made it. Put together when asked for: few are ever shown."""
+        return self.form.format(*(term.call for term in self.of)) if self.of else self.form
+
+    @property
+    def leaves(self) -> dict[str, bytes]:
+        """Return the states that it was made of, by name."""
+        if not self.of and self.state is not None:
+            return {self.form: self.state}
+        return {name: data for term in (*self.of, *self.beside) for name, data in term.leaves.items()}
 
     @property
     def refused(self) -> bool:
         """Return whether the merger had no value for it."""
         return self.state is None
+
+
+Answers: TypeAlias = dict[tuple[bytes | None, ...], tuple[bytes | None, str]]
+"""What a merger was given, in order -> what it made of it; or, for None, why it refused."""
 
 
 class BrokenCallError(Exception):
@@ -46,61 +62,79 @@ class BrokenCallError(Exception):
 
 
 class MergeTrial:
-    """Calls a merger on stored states, and notices what it does to them."""
+    """Calls a merger on stored states, and notices what it does to them.
 
-    def __init__(self, merger: Any, codec: StateCodec[Any]) -> None:
-        self._merger, self._codec = merger, codec
+    Args:
+        merger: the merger.
+        codec: writes its states.
+        answers: what it has answered before; it is not asked that once more, but by `again`. None where each call is
+            made.
+    """
+
+    def __init__(self, merger: Any, codec: StateCodec[Any], answers: Answers | None = None) -> None:
+        self._merger, self._codec, self._answers = merger, codec, answers
 
     def term(self, name: str, state: Any) -> Term:
         """Return *state* under *name*."""
-        data = self._stored(state)
-        return Term(name, data, {name: data})
+        return Term(name, self._stored(state))
 
     def merge(self, *terms: Term) -> Term:
         """Return `merge([...])` of *terms*, none of which is refused."""
-        call = f"merge([{', '.join(term.call for term in terms)}])"
-        return self._call(call, terms, as_list=True)
+        return self._merged(_list_form(len(terms)), terms)
 
     def merge_from(self, a: Term, b: Term, ancestor: Term) -> Term:
         """Return `merge(a, b, ancestor)`."""
-        call = f"merge({a.call}, {b.call}, {ancestor.call})"
-        return self._call(call, (a, b, ancestor), as_list=False)
+        return self._merged(_FROM_ANCESTOR, (a, b, ancestor))
+
+    def again(self, term: Term) -> Term:
+        """Return what the call that made *term* makes now."""
+        return self._call(term.form, term.of)
 
     def replayed(self, serial: Any, changed: Term, ancestor: Term, onto: Term) -> Term:
         """Return what *serial* makes of *onto*; refused where it has nothing for it."""
-        call = f"{changed.call} after {onto.call}"
-        leaves = {**changed.leaves, **ancestor.leaves, **onto.leaves}
         try:
-            return Term(call, self._stored(serial(*map(self._decoded, (changed, ancestor, onto)))), leaves)
+            state = self._stored(serial(*map(self._decoded, (changed, ancestor, onto))))
         except Exception as error:
             if not is_refusal(error):
                 raise
-            return Term(call, None, leaves, f"refused, {type(error).__name__}: {error}")
+            return Term(_AFTER, None, (changed, onto), (ancestor,), _refused(error))
+        return Term(_AFTER, state, (changed, onto), (ancestor,))
 
     def refutation(self, law: Law, *terms: Term) -> Refutation:
         """Return that *law* is broken, for *terms* should have been equal."""
         return self._refutation(law, terms, tuple(self._shown(term) for term in terms))
 
-    def _call(self, call: str, terms: Sequence[Term], *, as_list: bool) -> Term:
+    def _merged(self, form: str, terms: tuple[Term, ...]) -> Term:
+        if self._answers is None:
+            return self._call(form, terms)
+        given = tuple([term.state for term in terms])
+        answer = self._answers.get(given)
+        if answer is None:
+            made = self._call(form, terms)
+            self._answers[given] = made.state, made.refusal
+            return made
+        return Term(form, answer[0], terms, (), answer[1])
+
+    def _call(self, form: str, terms: tuple[Term, ...]) -> Term:
         copies = [self._decoded(term) for term in terms]
         given = list(copies)
-        leaves = {name: data for term in terms for name, data in term.leaves.items()}
         try:
-            answer = self._merger(given) if as_list else self._merger(*given)
+            answer = self._merger(*given) if form is _FROM_ANCESTOR else self._merger(given)
         except Exception as error:
             if not is_refusal(error):
-                raised = Result(call, error=f"{type(error).__name__}: {error}")
+                raised = Result(Term(form, None, terms).call, error=f"{type(error).__name__}: {error}")
                 raise BrokenCallError(self._refutation(Law.ANSWERS, terms, (raised,))) from error
-            self._check_input(call, terms, copies, given)
-            return Term(call, None, leaves, f"refused, {type(error).__name__}: {error}")
-        self._check_input(call, terms, copies, given)
+            self._check_input(form, terms, copies, given)
+            return Term(form, None, terms, (), _refused(error))
+        self._check_input(form, terms, copies, given)
         try:
-            return Term(call, self._stored(answer), leaves)
+            return Term(form, self._stored(answer), terms)
         except Exception as error:  # validators are the user's, and may raise anything
+            call = Term(form, None, terms).call
             lost = Result(call, error=f"{answer!r}, which cannot be stored and read again: {error}")
             raise BrokenCallError(self._refutation(Law.STORABLE, terms, (lost,))) from error
 
-    def _check_input(self, call: str, terms: Sequence[Term], copies: Sequence[Any], given: Sequence[Any]) -> None:
+    def _check_input(self, form: str, terms: tuple[Term, ...], copies: Sequence[Any], given: Sequence[Any]) -> None:
         """Notice a merger that changed its input.
 
         Raises:
@@ -108,9 +142,11 @@ class MergeTrial:
         """
         for term, copy in zip(terms, copies, strict=True):
             if self._changed(term, copy):
+                call = Term(form, None, terms).call
                 results = (self._shown(term), Result(f"{term.call} after {call}", copy))
                 raise BrokenCallError(self._refutation(Law.MUTATES_NOTHING, terms, results))
         if list(map(id, given)) != list(map(id, copies)):
+            call = Term(form, None, terms).call
             now = Result(f"the list after {call}", error=f"a list of {len(given)} siblings, or in another order")
             raise BrokenCallError(self._refutation(Law.MUTATES_NOTHING, terms, (now,)))
 
@@ -135,6 +171,19 @@ class MergeTrial:
         leaves = {name: data for term in terms for name, data in term.leaves.items()}
         states = {name: self._codec.decode(leaves[name]) for name in sorted(leaves, key=_place)}
         return Refutation(law, merger_name(self._merger), states, results)
+
+
+_FROM_ANCESTOR: Final = "merge({}, {}, {})"
+_AFTER: Final = "{} after {}"
+
+
+@lru_cache
+def _list_form(size: int) -> str:
+    return f"merge([{', '.join(['{}'] * size)}])"
+
+
+def _refused(error: Exception) -> str:
+    return f"refused, {type(error).__name__}: {error}"
 
 
 def is_refusal(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError
-from sagabus.testing.laws.merge_trial import ANCESTOR, BrokenCallError, MergeTrial, Term
+from sagabus.testing.laws.merge_trial import ANCESTOR, Answers, BrokenCallError, MergeTrial, Term
 from sagabus.testing.laws.refutation import Law, Refutation
 
 Merger: TypeAlias = Callable[..., Any]
@@ -54,6 +54,7 @@ Serial: TypeAlias = Callable[[Any, Any, Any], Any]
 
 _Comparison: TypeAlias = tuple[Law, Term, Term]
 """A law, and two terms that it says are equal."""
+_Compare: TypeAlias = Callable[[MergeTrial], Iterator[_Comparison]]
 
 
 @frozen
@@ -76,6 +77,7 @@ def refute(
     *,
     ancestor: Any | None = None,
     serial: Serial | None = None,
+    answers: Answers | None = None,
 ) -> Refutation | None:
     """Return the first law that *merger* breaks on *siblings*; None where it keeps them all.
 
@@ -87,11 +89,13 @@ def refute(
         ancestor: the state that the siblings come from. With it *merger* is called as `merge(a, b, ancestor)`, for
             every two siblings; without it as `merge(siblings)`.
         serial: what the merger must be equal to, as `check_merger` has it.
+        answers: where several sets of siblings of one merger are tried: what it has answered so far. It is asked once
+            in all for each list of states, and for these siblings, as they are, once more.
 
     Raises:
         ConfigurationError: there are no siblings.
     """
-    return examine(merger, siblings, codec, ancestor=ancestor, serial=serial).refutation
+    return examine(merger, siblings, codec, ancestor=ancestor, serial=serial, answers=answers).refutation
 
 
 def examine(
@@ -101,29 +105,31 @@ def examine(
     *,
     ancestor: Any | None = None,
     serial: Serial | None = None,
+    answers: Answers | None = None,
 ) -> Verdict:
     """Return what trying the laws came to, as `refute` does, and whether the merger refused the siblings."""
     if not siblings:
         raise ConfigurationError("there are no siblings to merge; give one or more states")
-    trial = MergeTrial(merger, codec)
+    trial = MergeTrial(merger, codec, answers)
     terms = [trial.term(name, state) for name, state in zip(_names(), siblings, strict=False)]
     if len(terms) == 1:
         terms *= 2
-    sets: list[Callable[[], Iterator[_Comparison]]]
+    sets: list[_Compare]
     if ancestor is None:
-        sets = [lambda: _nary(trial, terms)]
+        sets = [partial(_nary, terms)]
     else:
         origin = trial.term(ANCESTOR, ancestor)
         serial = serial_of(merger, serial)
         if serial is not None:
             terms = [_descended(trial, serial, term, origin) for term in terms]
-        sets = [partial(_ancestral, trial, serial, a, b, origin) for a, b in itertools.combinations(terms, 2)]
+        sets = [partial(_ancestral, serial, a, b, origin) for a, b in itertools.combinations(terms, 2)]
     refused = True
     try:
         for compare in sets:
-            for law, left, right in compare():
+            for law, left, right in compare(trial):
                 if left.state != right.state:
-                    return Verdict(trial.refutation(*_unsteady(compare) or (law, left, right)))
+                    unsteady = _unsteady(partial(compare, MergeTrial(merger, codec)))
+                    return Verdict(trial.refutation(*unsteady or (law, left, right)))
                 refused &= left.refused
     except BrokenCallError as broken:
         return Verdict(broken.refutation)
@@ -138,7 +144,7 @@ def serial_of(merger: Merger, serial: Serial | None) -> Serial | None:
 def _descended(trial: MergeTrial, serial: Serial, term: Term, ancestor: Term) -> Term:
     """Return what messages can have made of *ancestor* that come to *term*: where values only grow, not any state."""
     made = trial.replayed(serial, term, ancestor, ancestor)
-    return term if made.state is None else Term(term.call, made.state, {term.call: made.state})
+    return term if made.state is None else Term(term.call, made.state)
 
 
 def _unsteady(compare: Callable[[], Iterator[_Comparison]]) -> _Comparison | None:
@@ -156,10 +162,10 @@ def _names() -> Iterator[str]:
     return itertools.chain(letters, (f"s{number}" for number in itertools.count(len(letters))))
 
 
-def _nary(trial: MergeTrial, terms: Sequence[Term]) -> Iterator[_Comparison]:
+def _nary(terms: Sequence[Term], trial: MergeTrial) -> Iterator[_Comparison]:
     merge = trial.merge
     whole = merge(*terms)
-    yield Law.DETERMINISTIC, whole, merge(*terms)
+    yield Law.DETERMINISTIC, whole, trial.again(whole)
     for order in _orders(terms):
         yield Law.COMMUTATIVE, whole, merge(*order)
     if whole.refused:
@@ -178,10 +184,10 @@ def _nary(trial: MergeTrial, terms: Sequence[Term]) -> Iterator[_Comparison]:
         yield Law.ABSORBING, whole, merge(whole, term)
 
 
-def _ancestral(trial: MergeTrial, serial: Serial | None, a: Term, b: Term, ancestor: Term) -> Iterator[_Comparison]:
+def _ancestral(serial: Serial | None, a: Term, b: Term, ancestor: Term, trial: MergeTrial) -> Iterator[_Comparison]:
     merge = trial.merge_from
     both = merge(a, b, ancestor)
-    yield Law.DETERMINISTIC, both, merge(a, b, ancestor)
+    yield Law.DETERMINISTIC, both, trial.again(both)
     yield Law.SYMMETRIC, both, merge(b, a, ancestor)
     if both.refused:
         return

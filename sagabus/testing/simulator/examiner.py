@@ -10,6 +10,7 @@ from attrs import field, frozen
 from sagabus.commit import Commit, Snapshot
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Incoming
+from sagabus.testing.laws.merge_trial import Answers
 from sagabus.testing.laws.merger_laws import refute
 from sagabus.testing.simulator.purity import Purity
 from sagabus.testing.simulator.sagas import Fault
@@ -31,6 +32,7 @@ class Examiner:
     _purity: Purity = field(init=False)
     _tried: dict[Any, Fault | None] = field(factory=dict, init=False)
     _watched: dict[Any, Fault | None] = field(factory=dict, init=False)
+    _answers: Answers = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_purity", Purity(self.definition, self.clocked))
@@ -80,11 +82,11 @@ class Examiner:
         assert merger is not None
         states = [codec.decode(state) for state in siblings]
         if not self.definition.ancestral:
-            refuted = refute(merger, states, codec)
+            refuted = refute(merger, states, codec, answers=self._answers)
         else:
             # Siblings of one parent are what a binary merger is for; a fold over others has no laws to try.
             if len(set(parents)) > 1:
                 return None
             ancestor = codec.decode(parents[0]) if parents[0] is not None else codec.state_type()
-            refuted = refute(merger, states, codec, ancestor=ancestor)
+            refuted = refute(merger, states, codec, ancestor=ancestor, answers=self._answers)
         return None if refuted is None else Fault("merger", refuted.text)
