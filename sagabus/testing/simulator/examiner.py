@@ -13,15 +13,16 @@ from sagabus.envelope import Incoming
 from sagabus.testing.laws.merge_trial import Answers
 from sagabus.testing.laws.merger_laws import refute
 from sagabus.testing.simulator.purity import Purity
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.records import Kept
+from sagabus.testing.simulator.sagas import Examination, Fault
 
 
 @frozen(eq=False)
-class Examiner:
-    """Examines runs.
+class Examiner(Examination):
+    """Examines all sagas of one class.
 
     Attributes:
-        definition: of the saga class.
+        definition: the class.
         clocked: whether it is known that time matters.
         merger_laws: whether the merger must keep the laws.
     """
@@ -37,45 +38,38 @@ class Examiner:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_purity", Purity(self.definition, self.clocked))
 
-    def examine(self, snapshot: Snapshot, incoming: Sequence[Incoming], commit: Commit) -> Fault | None:
-        """Return what is wrong with a run.
+    def siblings(self, kept: Kept) -> Fault | None:
+        """Return which law of merging is broken on the siblings of a record."""
+        if not self.merger_laws or len(kept.states) < 2 or self.definition.merger is None:
+            return None
+        known = kept.states, kept.parents
+        if known not in self._tried:
+            self._tried[known] = self._try_laws(*known)
+        return self._tried[known]
+
+    def run(
+        self, snapshot: Snapshot, incoming: Sequence[Incoming], commit: Commit, merged: bytes | None
+    ) -> Fault | None:
+        """Return in which way a run is impure.
 
         Raises:
             ClockMattersError: it depends on the time.
         """
-        if self.merger_laws and len(snapshot.versions) > 1 and self.definition.merger is not None:
-            siblings = tuple(version.state for version in snapshot.versions)
-            parents = tuple(version.parent for version in snapshot.versions)
-            if (siblings, parents) not in self._tried:
-                self._tried[siblings, parents] = self._try_laws(siblings, parents)
-            fault = self._tried[siblings, parents]
-            if fault is not None:
-                return fault
-        known = self._known(snapshot, incoming)
-        if known not in self._watched:
-            self._watched[known] = self._purity.examine(snapshot, incoming, commit)
-        return self._watched[known]
-
-    def _known(self, snapshot: Snapshot, incoming: Sequence[Incoming]) -> Any:
-        """Return what all that a run depends on amounts to: it is not made twice for siblings that merge alike."""
-        opening: Any = tuple(version.state for version in snapshot.versions)
-        if len(opening) > 1 and not self.definition.ancestral and self.definition.merger is not None:
-            codec = self.definition.codec
-            try:
-                opening = codec.encode(self.definition.merger([codec.decode(state) for state in opening])), True
-            except Exception:
-                # What the merger raises, the run has raised too, and tells: `Commit.unmergeable`.
-                return object()
-        return (
+        # All that a run depends on: it is not made twice for siblings that merge alike.
+        known = (
+            snapshot.key,
             snapshot.lifecycle,
             snapshot.life,
             snapshot.now_ms,
-            opening,
+            tuple(version.state for version in snapshot.versions) if merged is None else merged,
             snapshot.starter,
             tuple(snapshot.timers.items()),
             tuple(snapshot.consumed),
             tuple(message.id for message in incoming),
         )
+        if known not in self._watched:
+            self._watched[known] = self._purity.examine(snapshot, incoming, commit)
+        return self._watched[known]
 
     def _try_laws(self, siblings: tuple[bytes, ...], parents: tuple[bytes | None, ...]) -> Fault | None:
         codec, merger = self.definition.codec, self.definition.merger

@@ -148,16 +148,20 @@ class Inquiry:
         exact = bool(settings.budget.duplicates or settings.budget.rollbacks) or errands is not None
         mail = Mail(scene, exact=exact, clocked=self.clocked, errands=errands)
 
+        examiners: dict[str, Examiner] = {}
+
         def table(key: SagaKey) -> SagaTables:
             definition = scene.definitions[key.name]
             if not self.examined:
                 return SagaTables(key, definition, mail, self.rules, rollbacks=settings.budget.rollbacks)
+            if key.name not in examiners:
+                examiners[key.name] = Examiner(definition, self.clocked, self.merger_laws)
             return SagaTables(
                 key,
                 definition,
                 mail,
                 self.rules,
-                Examiner(definition, self.clocked, self.merger_laws).examine,
+                examiners[key.name],
                 settings.budget.rollbacks,
                 # A fold with ancestors goes by size and dot, and only its binary steps are examined.
                 dot_order=definition.ancestral or not self.merger_laws,

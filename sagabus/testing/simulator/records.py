@@ -37,6 +37,7 @@ class Kept:
         past: what failovers may still lose, latest last.
         dots: the versions that count, in dot order: those live now or in a past.
         live: the numbers of those that are live now.
+        states, parents: what is stored of these, and of what they were computed from.
         clock: which of them a load has seen.
         looks: equal for records between which no run can tell.
         single: whether just one version is live.
@@ -48,6 +49,8 @@ class Kept:
     past: tuple[Lost, ...]
     dots: tuple[Dot, ...]
     live: tuple[int, ...]
+    states: tuple[bytes, ...]
+    parents: tuple[bytes | None, ...]
     clock: Mapping[str, int]
     looks: int
     single: bool
@@ -106,12 +109,13 @@ class Records:
 
     def _kept(self, number: int, record: Record | None, past: tuple[Lost, ...], dots: tuple[Dot, ...]) -> Kept:
         if record is None:
-            return Kept(number, None, past, dots, (), {}, -1, False, False)
+            return Kept(number, None, past, dots, (), (), (), {}, -1, False, False)
         versions = record.versions
+        live = versions.live.values()
         looks = (
             record.life,
             record.completed,
-            tuple((v.state, v.parent, v.context.get("past")) for v in versions.live.values()),
+            tuple((v.state, v.parent, v.context.get("past")) for v in live),
             tuple(sorted(record.timers.items())),
             record.starter,
         )
@@ -121,6 +125,8 @@ class Records:
             past,
             dots,
             tuple(place for place, dot in enumerate(dots) if dot in versions.live),
+            tuple(version.state for version in live),
+            tuple(version.parent for version in live),
             versions.clock,
             self._looks.setdefault(looks, len(self._looks)),
             len(versions.live) == 1,
@@ -146,10 +152,7 @@ class Records:
 
     def states(self, record: int) -> tuple[bytes, ...]:
         """Return the stored states of the live versions, in dot order."""
-        kept = self.all[record]
-        if kept.record is None:
-            return ()
-        return tuple(kept.record.versions.live[dot].state for dot in sort_dots(kept.record.versions.live))
+        return self.all[record].states
 
 
 def actor_of(number: int) -> str:

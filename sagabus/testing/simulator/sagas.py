@@ -7,7 +7,7 @@ covers, whether those it was computed from are live, and whether it has seen wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from attrs import evolve, field, frozen
@@ -136,12 +136,18 @@ class Move:
     fault: Fault | None = None
 
 
-Examine = Callable[[Snapshot, Sequence[Incoming], Commit], Fault | None]
-"""Looks at a run for what must not be: (snapshot, messages, commit) -> what is wrong."""
+class Examination:
+    """Looks for what must not be; this one finds nothing."""
 
+    def siblings(self, kept: Kept) -> Fault | None:
+        """Return what is wrong with how the siblings of a record merge."""
+        return None
 
-def _all_well(*_: object) -> None:
-    return None
+    def run(
+        self, snapshot: Snapshot, incoming: Sequence[Incoming], commit: Commit, merged: bytes | None
+    ) -> Fault | None:
+        """Return what is wrong with a run; *merged* is what its siblings merge to, where they are merged at once."""
+        return None
 
 
 @frozen(eq=False)
@@ -153,9 +159,9 @@ class SagaTables:
         definition: its class.
         mail: the messages.
         rules: what the store does.
-        examine: looks at each new run.
+        examination: looks at siblings and at each new run.
         rollbacks: how many commits a failover may lose.
-        dot_order: whether the order of siblings may make a difference. It makes none where `examine` sees to it that
+        dot_order: whether the order of siblings may make a difference. It makes none where *examination* sees that
             the merger is commutative on every set of siblings that is reached.
     """
 
@@ -163,7 +169,7 @@ class SagaTables:
     definition: SagaDefinition
     mail: Mail
     rules: Rules = apply_commit
-    examine: Examine = _all_well
+    examination: Examination = field(factory=Examination)
     rollbacks: int = 0
     dot_order: bool = True
     records: Records = field(init=False)
@@ -176,7 +182,9 @@ class SagaTables:
     _hold_of: dict[Hold, int] = field(factory=dict, init=False)
     _concrete: dict[int, Commit] = field(factory=dict, init=False)
     _made: dict[Any, Loaded | Run] = field(factory=dict, init=False)
-    _told: dict[tuple[bytes, ...], bool] = field(factory=dict, init=False)
+    _merged: dict[tuple[bytes, ...], bytes | None] = field(factory=dict, init=False)
+    _merging: dict[Any, Loaded | Run] = field(factory=dict, init=False)
+    _told: dict[Any, bool] = field(factory=dict, init=False)
     _renamed: dict[tuple[int, int], int] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
@@ -215,13 +223,43 @@ class SagaTables:
 
     def _make(self, kept: Kept, items: tuple[int, ...], now_ms: int) -> Loaded | Run:
         """Run *items*; return the run, or why there is nothing to commit."""
+        fault = self.examination.siblings(kept)
+        if fault is not None:
+            return Loaded(None, fault=fault)
+        merged = self._merge(kept)
+        if merged is None or kept.record is None:
+            return self._run(kept, items, now_ms, None)
+        # Of siblings a run sees what they merge to and, where it is told, that there were some; a commit, how many.
+        record = kept.record
+        consumed = tuple(self.mail.items[number].name in record.consumed for number in items)
+        timers = tuple(sorted(record.timers.items()))
+        known = record.life, merged, len(kept.states), record.starter, timers, consumed, items, now_ms
+        made = self._merging.get(known)
+        if made is None:
+            made = self._merging[known] = self._run(kept, items, now_ms, merged)
+        return made
+
+    def _merge(self, kept: Kept) -> bytes | None:
+        """Return what siblings merge to; None where there are none, or their merger takes an ancestor, or fails."""
+        merger, codec = self.definition.merger, self.definition.codec
+        if len(kept.states) < 2 or merger is None or self.definition.ancestral:
+            return None
+        if kept.states not in self._merged:
+            try:
+                self._merged[kept.states] = codec.encode(merger([codec.decode(state) for state in kept.states]))
+            except Exception:
+                # What the merger raises, the run raises too, and tells: `Commit.unmergeable`.
+                self._merged[kept.states] = None
+        return self._merged[kept.states]
+
+    def _run(self, kept: Kept, items: tuple[int, ...], now_ms: int, merged: bytes | None) -> Loaded | Run:
         snapshot, incoming = self.snapshot(kept, items, now_ms)
         commit = advance(self.definition, snapshot, incoming)
-        fault = self.examine(snapshot, incoming, commit)
+        fault = self.examination.run(snapshot, incoming, commit, merged)
         if fault is not None:
             return Loaded(None, fault=fault)
         if len(commit.ids) == len(items):
-            return self.runs[self._run(commit, items, now_ms, told=self._is_told(snapshot, commit))]
+            return self.runs[self._numbered(commit, items, now_ms, told=self._is_told(snapshot, commit, merged))]
         if commit.ids or len(items) > 1:
             return Loaded(None, "partly")
         if commit.failures:
@@ -241,23 +279,21 @@ class SagaTables:
         """Return the items that a hold will consume."""
         return self.runs[self.holds[hold].run].items
 
-    def _is_told(self, snapshot: Snapshot, commit: Commit) -> bool:
+    def _is_told(self, snapshot: Snapshot, commit: Commit, merged: bytes | None) -> bool:
         """Return whether the class changes the state when it is told of this merge: then no serial order has it."""
         if not commit.merged or MERGE not in self.definition.handlers:
             return False
-        if self.definition.ancestral or self.definition.merger is None:
+        if merged is None:
             return True
-        codec = self.definition.codec
-        states = tuple(version.state for version in snapshot.versions)
-        found = self._told.get(states)
+        known = merged, commit.life, snapshot.starter, snapshot.now_ms
+        found = self._told.get(known)
         if found is None:
             posted = posted_merge(self.key, commit.life, "told", self.definition.endpoint, snapshot.now_ms)
             alone = advance(self.definition, snapshot, [Incoming(envelope_of(posted))])
-            merged = codec.encode(self.definition.merger([codec.decode(state) for state in states]))
-            found = self._told[states] = alone.facts.state != merged
+            found = self._told[known] = alone.facts.state != merged
         return found
 
-    def _run(self, commit: Commit, items: tuple[int, ...], now_ms: int, *, told: bool) -> int:
+    def _numbered(self, commit: Commit, items: tuple[int, ...], now_ms: int, *, told: bool) -> int:
         halves = [self._sketched(half, now_ms) for half in (commit.facts, commit.decision)]
         known = (
             items,
