@@ -152,7 +152,7 @@ def test_saga_with_siblings_has_one_merge_on_its_way(case: Case) -> None:
     worlds = inquiry.ready().worlds
     seen: set[int] = set()
     for world in search._found:
-        for cell, table in zip(world.cells, worlds.tables, strict=True):
+        for cell, table in zip(worlds.cells_of(world), worlds.tables, strict=True):
             record = table.records[cell.record].record
             held = [item for hold in cell.holds for item in table.items_of(hold)]
             merges = [i for i in (*cell.queue, *held) if worlds.mail.items[i].incoming.envelope.type == MERGE]

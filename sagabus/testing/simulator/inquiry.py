@@ -148,26 +148,7 @@ class Inquiry:
         exact = bool(settings.budget.duplicates or settings.budget.rollbacks) or errands is not None
         mail = Mail(scene, exact=exact, clocked=self.clocked, errands=errands)
 
-        examiners: dict[str, Examiner] = {}
-
-        def table(key: SagaKey) -> SagaTables:
-            definition = scene.definitions[key.name]
-            if not self.examined:
-                return SagaTables(key, definition, mail, self.rules, rollbacks=settings.budget.rollbacks)
-            if key.name not in examiners:
-                examiners[key.name] = Examiner(definition, self.clocked, self.merger_laws)
-            return SagaTables(
-                key,
-                definition,
-                mail,
-                self.rules,
-                examiners[key.name],
-                settings.budget.rollbacks,
-                # A fold with ancestors goes by size and dot, and only its binary steps are examined.
-                dot_order=definition.ancestral or not self.merger_laws,
-            )
-
-        worlds = Worlds(mail, settings, table, SerialOrders().check)
+        worlds = Worlds(mail, settings, self._tables(mail), SerialOrders().check)
         shelf = ShelfStore(errands.shelves) if errands is not None else None
         if shelf is not None:
             self._lay_out(shelf)
@@ -180,6 +161,24 @@ class Inquiry:
         if self.expectations.outcomes is None:
             judge.baseline.extend(_plain_outcome(ready))
         return ready
+
+    def _tables(self, mail: Mail) -> Callable[[SagaKey], SagaTables]:
+        """Return what makes the table of a saga. It does not hold this inquiry, which holds what it makes."""
+        scene, rules, rollbacks = self.scene, self.rules, self.settings.budget.rollbacks
+        examined, clocked, merger_laws = self.examined, self.clocked, self.merger_laws
+        examiners: dict[str, Examiner] = {}
+
+        def table(key: SagaKey) -> SagaTables:
+            definition = scene.definitions[key.name]
+            if not examined:
+                return SagaTables(key, definition, mail, rules, rollbacks=rollbacks)
+            if key.name not in examiners:
+                examiners[key.name] = Examiner(definition, clocked, merger_laws)
+            # A fold with ancestors goes by size and dot, and only its binary steps are examined.
+            dot_order = definition.ancestral or not merger_laws
+            return SagaTables(key, definition, mail, rules, examiners[key.name], rollbacks, dot_order)
+
+        return table
 
     def _lay_out(self, store: DocumentStore) -> None:
         """Write the documents that there are at the beginning."""

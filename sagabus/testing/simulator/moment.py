@@ -142,7 +142,7 @@ class Moment:
 def moment_of(worlds: Worlds, world: World, first: SagaKey | None, dead: tuple[tuple[Any, str], ...] = ()) -> Moment:
     """Return what users see of a world."""
     others: dict[SagaKey, tuple[tuple[Any, ...], bool]] = {}
-    for cell, table in zip(world.cells, worlds.tables, strict=False):
+    for cell, table in zip(worlds.cells_of(world), worlds.tables, strict=False):
         states = tuple(table.definition.codec.decode(state) for state in table.records.states(cell.record))
         others[table.key] = states, table.records.lifecycle(cell.record) is Lifecycle.COMPLETED
     facts, decisions, inside = worlds.departures[world.left]

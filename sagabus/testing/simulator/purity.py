@@ -190,6 +190,7 @@ class _Watched:
         own = {name for name in ("decide", "on_late") if getattr(self._cls, name) is not getattr(Saga, name)}
         self._methods = {handler.method for handler in definition.handlers.values()} | own
         self._calls: list[str] = []
+        self._made: list[Saga[Any]] = []
         merger = definition.merger and self._listening(definition.merger)
         # What is called and looked at like the class is as good as the class.
         as_class: Any = self
@@ -199,14 +200,20 @@ class _Watched:
         saga = self._cls()
         for name in self._methods:
             saga.__dict__[name] = self._listening(getattr(saga, name))
+        self._made.append(saga)
         return saga
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cls, name)
 
     def heard(self) -> list[str]:
-        """Return who has asked whom since the last time."""
+        """Return who has asked whom since the last time. Sagas made until now are not listened to any more."""
         calls, self._calls = self._calls, []
+        for saga in self._made:
+            # They hold their methods, and these hold them.
+            for name in self._methods:
+                saga.__dict__.pop(name, None)
+        self._made.clear()
         return calls
 
     def _listening(self, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -111,7 +111,6 @@ class Move:
     """What came of a commit.
 
     Attributes:
-        number: tells it from other moves.
         outcome, reason: of its result.
         after: the number of the record afterwards.
         renamed: number of a version before -> its number afterwards; -1 for one that counts no more.
@@ -123,7 +122,6 @@ class Move:
         fault: what must not be.
     """
 
-    number: int
     outcome: Outcome
     reason: str
     after: int
@@ -175,17 +173,14 @@ class SagaTables:
     records: Records = field(init=False)
     runs: list[Run] = field(factory=list, init=False)
     holds: list[Hold] = field(factory=list, init=False)
-    moves: list[Move] = field(factory=list, init=False)
     _run_of: dict[Any, int] = field(factory=dict, init=False)
     _loads: dict[Any, Loaded] = field(factory=dict, init=False)
-    _commits: dict[Any, Move] = field(factory=dict, init=False)
     _hold_of: dict[Hold, int] = field(factory=dict, init=False)
     _concrete: dict[int, Commit] = field(factory=dict, init=False)
     _made: dict[Any, Loaded | Run] = field(factory=dict, init=False)
     _merged: dict[tuple[bytes, ...], bytes | None] = field(factory=dict, init=False)
     _merging: dict[Any, Loaded | Run] = field(factory=dict, init=False)
     _told: dict[Any, bool] = field(factory=dict, init=False)
-    _renamed: dict[tuple[int, int], int] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -343,27 +338,7 @@ class SagaTables:
             held_timers: items of timers that other workers have in hand; new ones are called otherwise.
             story: where the saga's tale stands, for what a failover takes back.
         """
-        known = record, hold, held_timers, story if self.rollbacks else 0
-        found = self._commits.get(known)
-        if found is None:
-            found = self._commits[known] = self._commit(self.records[record], hold, held_timers, story)
-        return found
-
-    def concrete(self, hold: int) -> Commit:
-        """Return the commit of a run as one that was computed from the versions as they are called now."""
-        found = self._concrete.get(hold)
-        if found is None:
-            run, seen, parents, lost = self.holds[hold]
-            context = {actor_of(number): 1 for number in range(seen.bit_length()) if seen >> number & 1}
-            if lost:
-                context[_LOST.actor] = _LOST.counter
-            dots = tuple(Dot(actor_of(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
-            found = self._concrete[hold] = evolve(self.runs[run].commit, context=context, parents=dots)
-        return found
-
-    def _commit(self, kept: Kept, hold: int, held_timers: tuple[int, ...], story: int) -> Move:
-        run = self.runs[self.holds[hold].run]
-        commit = self.concrete(hold)
+        kept, run, commit = self.records[record], self.runs[self.holds[hold].run], self.concrete(hold)
         result, after = self.rules(kept.record, commit, actor=actor_of(len(kept.dots)), now_ms=START_MS, by="")
         if after is None:
             return self._move(result, kept.number, tuple(range(len(kept.dots))))
@@ -401,6 +376,18 @@ class SagaTables:
             self._judge(kept, commit, result, after, bool(decision)),
         )
 
+    def concrete(self, hold: int) -> Commit:
+        """Return the commit of a run as one that was computed from the versions as they are called now."""
+        found = self._concrete.get(hold)
+        if found is None:
+            run, seen, parents, lost = self.holds[hold]
+            context = {actor_of(number): 1 for number in range(seen.bit_length()) if seen >> number & 1}
+            if lost:
+                context[_LOST.actor] = _LOST.counter
+            dots = tuple(Dot(actor_of(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
+            found = self._concrete[hold] = evolve(self.runs[run].commit, context=context, parents=dots)
+        return found
+
     def _judge(self, kept: Kept, commit: Commit, result: Result, after: Record, decided: bool) -> Fault | None:
         before = kept.record
         live = len(after.versions.live)
@@ -416,41 +403,24 @@ class SagaTables:
             return Fault("unsettled", f"{self.key} has {live} versions and no MergeSagaState under way")
         return None
 
-    def _move(self, result: Result, after: int, renamed: tuple[int, ...], *rest: Any) -> Move:
+    @staticmethod
+    def _move(result: Result, after: int, renamed: tuple[int, ...], *rest: Any) -> Move:
         changed = result.outcome not in (Outcome.AGAIN, Outcome.DUPLICATE)
         facts, decision, timers, merge, fault = rest or ((), (), (), None, None)
-        move = Move(
-            len(self.moves),
-            result.outcome,
-            result.reason,
-            after,
-            renamed,
-            facts,
-            decision,
-            timers,
-            merge,
-            changed,
-            fault,
-        )
-        self.moves.append(move)
-        return move
+        return Move(result.outcome, result.reason, after, renamed, facts, decision, timers, merge, changed, fault)
 
     def rename(self, hold: int, move: Move) -> int:
         """Return a hold as it is after somebody else's commit, or after a failover."""
-        known = hold, move.number
-        found = self._renamed.get(known)
-        if found is None:
-            run, seen, parents, lost = self.holds[hold]
-            now_seen = 0
-            for before, now in enumerate(move.renamed):
-                if seen >> before & 1:
-                    if now >= 0:
-                        now_seen |= 1 << now
-                    elif now == _TAKEN_BACK:
-                        lost = True
-            now_parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in parents)
-            found = self._renamed[known] = self._hold(Hold(run, now_seen, now_parents, lost))
-        return found
+        run, seen, parents, lost = self.holds[hold]
+        now_seen = 0
+        for before, now in enumerate(move.renamed):
+            if seen >> before & 1:
+                if now >= 0:
+                    now_seen |= 1 << now
+                elif now == _TAKEN_BACK:
+                    lost = True
+        now_parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in parents)
+        return self._hold(Hold(run, now_seen, now_parents, lost))
 
     def roll_back(self, record: int) -> tuple[Move, Lost]:
         """Return what a failover makes of a record, and what it takes back."""
@@ -464,8 +434,7 @@ class SagaTables:
                 _TAKEN_BACK if now < 0 and not clock.get(dot.actor) else now
                 for dot, now in zip(kept.dots, renamed, strict=True)
             )
-            found = Move(len(self.moves), Outcome.STORED, "failover", number, taken, changed=True)
-            self.moves.append(found)
+            found = Move(Outcome.STORED, "failover", number, taken, changed=True)
             self._rollbacks[record] = found
         return found, lost
 

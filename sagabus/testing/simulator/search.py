@@ -56,7 +56,7 @@ class Search:
     Attributes:
         failure: the shortest schedule that breaks something.
         endings: the ways in which schedules end.
-        states, transitions: how many worlds, and steps between them, were looked at.
+        states: how many worlds were looked at.
         schedules: how many schedules there are; infinite where one can go round in circles.
         complete: whether all worlds were looked at.
     """
@@ -66,19 +66,24 @@ class Search:
     failure: Found | None = None
     endings: list[Ending] = field(factory=list)
     states: int = 0
-    transitions: int = 0
     schedules: float = 0
     complete: bool = False
     _found: list[World] = field(factory=list)
     _before: array[int] = field(factory=lambda: array("q"))
     _by: list[Event | None] = field(factory=list)
-    _sources: array[int] = field(factory=lambda: array("q"))
     _targets: array[int] = field(factory=lambda: array("q"))
+    _firsts: array[int] = field(factory=lambda: array("q"))
+    _failing: bool = False
     _ends: list[tuple[int, Any]] = field(factory=list)
+
+    @property
+    def transitions(self) -> int:
+        """Return how many steps between worlds were looked at, the one that breaks something among them."""
+        return len(self._targets) + self._failing
 
     def run(self, opening: World, max_states: int, progress: Progress | None = None) -> None:
         """Look at every world that can be reached, up to *max_states* of them, or until something is wrong."""
-        with _no_collections():
+        with no_collections():
             self._run(opening, max_states, progress)
             if self.complete:
                 circular = self._count()
@@ -87,37 +92,37 @@ class Search:
 
     def _run(self, opening: World, max_states: int, progress: Progress | None) -> None:
         numbers: dict[World, int] = {opening: 0}
-        self._found, self._by = [opening], [None]
-        self._before.append(-1)
+        found, by, before, targets = self._found, self._by, self._before, self._targets
+        found.append(opening)
+        by.append(None)
+        before.append(-1)
         events = self.worlds.events
         watches = bool(self.judge.expectations.always)
+        # This is passed once for each step that there is.
         at = 0
-        while at < len(self._found):
-            world = self._found[at]
-            possible = events(world)
+        while at < len(found):
+            self._firsts.append(len(targets))
+            possible = events(found[at])
             for event, after in possible:
-                self.transitions += 1
                 if isinstance(after, Fault):
                     self._fail(at, event, after)
                     return
-                number = numbers.get(after)
-                if number is None:
-                    number = numbers[after] = len(self._found)
-                    self._found.append(after)
-                    self._before.append(at)
-                    self._by.append(event)
+                number = numbers.setdefault(after, len(found))
+                if number == len(found):
+                    found.append(after)
+                    before.append(at)
+                    by.append(event)
                     fault = self.judge.now(after) if watches else None
                     if fault is not None:
                         self._fail(at, event, fault)
                         return
-                self._sources.append(at)
-                self._targets.append(number)
+                targets.append(number)
             if may_end(possible) and not self._end(at):
                 return
             at += 1
             if at % _REPORT_EVERY == 0 and progress is not None:
-                progress(len(self._found), len(self._found) - at)
-            if len(self._found) > max_states:
+                progress(len(found), len(found) - at)
+            if len(found) > max_states:
                 self.states = at
                 return
         self.states = at
@@ -142,6 +147,7 @@ class Search:
 
     def _fail(self, at: int, event: Event | None, fault: Fault) -> None:
         self.states = at
+        self._failing = event is not None
         events = self.path(at)
         self.failure = Found(events if event is None else (*events, event), fault)
 
@@ -168,8 +174,9 @@ class Search:
     def _look_for_circles(self) -> None:
         """Fail where a world is reached from which no schedule ever ends."""
         into: list[list[int]] = [[] for _ in self._found]
-        for source, target in zip(self._sources, self._targets, strict=True):
-            into[target].append(source)
+        for source in range(len(self._found)):
+            for target in self._steps_from(source):
+                into[target].append(source)
         ends = deque(at for at, _ in self._ends)
         reaches = bytearray(len(self._found))
         for at in ends:
@@ -204,9 +211,7 @@ class Search:
         Return whether there is no such order, because some go round in circles.
         """
         missing = array("q", bytes(8 * len(self._found)))
-        out: list[list[int]] = [[] for _ in self._found]
-        for source, target in zip(self._sources, self._targets, strict=True):
-            out[source].append(target)
+        for target in self._targets:
             missing[target] += 1
         ways: list[float] = [0] * len(self._found)
         ways[0] = 1
@@ -215,8 +220,9 @@ class Search:
         while ready:
             at = ready.popleft()
             done += 1
-            for target in out[at]:
-                ways[target] += ways[at]
+            more = ways[at]
+            for target in self._steps_from(at):
+                ways[target] += more
                 missing[target] -= 1
                 if not missing[target]:
                     ready.append(target)
@@ -229,14 +235,23 @@ class Search:
         self.schedules = sum(ending.schedules for ending in self.endings)
         return circular
 
+    def _steps_from(self, at: int) -> array[int]:
+        """Return the worlds that one step leads to from a world that was looked at, which were noted in a row."""
+        after = self._firsts[at + 1] if at + 1 < len(self._firsts) else len(self._targets)
+        return self._targets[self._firsts[at] : after]
+
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keep the collector from walking what a search piles up, none of which is garbage."""
+def no_collections() -> Iterator[None]:
+    """Keep the collector from walking what a search piles up, none of which is garbage, also right afterwards."""
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_on:
+            if not gc.get_freeze_count():
+                # So all there is counts as old, as it does to a collector that has just looked at it.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

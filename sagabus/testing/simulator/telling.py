@@ -158,7 +158,7 @@ class Teller:
 
     def _roll_back(self, world: World, cell: int) -> None:
         table = self.worlds.tables[cell]
-        move, lost = table.roll_back(world.cells[cell].record)
+        move, lost = table.roll_back(self.worlds.cells_of(world)[cell].record)
         for other in self._at_work:
             if other.cell == cell:
                 other.hold = table.rename(other.hold, move)
@@ -213,11 +213,11 @@ class Teller:
 
     def _new(self, key: SagaKey, says: Sketch, before: World, after: World, taken: set[int]) -> int | None:
         """Return the item that has come into the queue of a saga and says *says*; None where it is idle there."""
-        cell = self.worlds.cell(key)
+        cell = self.worlds.number(key)
         if cell >= len(after.cells):
             return None
-        waited = before.cells[cell].queue if cell < len(before.cells) and not says.is_timer else ()
-        for number in after.cells[cell].queue:
+        waited = self.worlds.cells[before.cells[cell]].queue if cell < len(before.cells) and not says.is_timer else ()
+        for number in self.worlds.cells[after.cells[cell]].queue:
             if self.worlds.mail.items[number].sketch is says and number not in taken and number not in waited:
                 return number
         return None
@@ -293,7 +293,9 @@ def step_of(worlds: Worlds, world: World, event: Event) -> Step:
         return Loads(table.key, tuple(items[number].name for number in event.items), event.kept, event.resent)
     if isinstance(event, Commit):
         mine = table.items_of(event.hold)
-        alike = sorted({h for h in world.cells[event.cell].holds if table.items_of(h) == mine}, key=table.order_of)
+        alike = sorted(
+            {h for h in worlds.cells_of(world)[event.cell].holds if table.items_of(h) == mine}, key=table.order_of
+        )
         return Commits(table.key, tuple(items[number].name for number in mine), alike.index(event.hold))
     return RollsBack(table.key)
 

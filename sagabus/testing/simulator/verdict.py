@@ -70,7 +70,7 @@ class Judge:
         """Return which invariant does not hold in *world*."""
         if not self.expectations.always:
             return None
-        known = tuple(cell.record for cell in world.cells), world.left, world.shelf
+        known = tuple(cell.record for cell in self.worlds.cells_of(world)), world.left, world.shelf
         if known not in self._seen:
             self._seen[known] = _first_broken("invariant", self.expectations.always, self.moment(world))
         return self._seen[known]
@@ -129,7 +129,7 @@ class Judge:
     def _leftovers(self, world: World) -> list[tuple[SagaKey, int, str, BaseException | None]]:
         """Return the messages that stay in the queues for ever, each with the reason and what was raised."""
         found = []
-        for number, cell in enumerate(world.cells):
+        for number, cell in enumerate(self.worlds.cells_of(world)):
             # Copies of one message are one dead letter.
             for item in dict.fromkeys(cell.queue):
                 loaded = self.worlds.loaded(world, Load(number, (item,)))
@@ -155,7 +155,7 @@ class Judge:
     def _stuck(self, world: World) -> Fault | None:
         if not self.expectations.must_end:
             return None
-        for cell, table in zip(world.cells, self.worlds.tables, strict=False):
+        for cell, table in zip(self.worlds.cells_of(world), self.worlds.tables, strict=False):
             if table.records.lifecycle(cell.record) is not Lifecycle.LIVE:
                 continue
             kept = table.records[cell.record]

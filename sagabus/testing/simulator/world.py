@@ -1,7 +1,7 @@
 """The world of an exploration: all sagas, what is in their queues and in workers' hands, and what has left.
 
 A world is a tuple of small numbers, so that it can be compared and remembered by the hundred thousand. What the numbers
-mean stands in the tables of `SagaTables` and `Mail`.
+mean stands in the tables of `Cells`, `SagaTables` and `Mail`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class World(NamedTuple):
     """Everything that may make a difference to what happens next.
 
     Attributes:
-        cells: one a saga, in the order in which the exploration met them.
+        cells: the number of one a saga, in the order in which the exploration met them.
         left: the number of what has left.
         budget: what may still go wrong.
         clock_ms: the time since the start, where that matters.
@@ -49,7 +49,7 @@ class World(NamedTuple):
         shelf: the number of what the documents are.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[int, ...]
     left: int
     budget: Budget
     clock_ms: int

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final
 
 from attrs import field, frozen
 
-from sagabus.commit import Outcome
 from sagabus.envelope import Incoming, SagaKey
 from sagabus.errors import ConcurrencyError
+from sagabus.testing.simulator.cells import Cells, Posting, Spent, Step
 from sagabus.testing.simulator.departures import NOTHING, Departures
 from sagabus.testing.simulator.errands import Ends, Errand, Errands, Raises, Strays, Turn
 from sagabus.testing.simulator.mail import Mail, Sent, Sketch
 from sagabus.testing.simulator.records import ABSENT, Kept
-from sagabus.testing.simulator.sagas import Fault, Loaded, Move, Run, SagaTables
+from sagabus.testing.simulator.sagas import Fault, Loaded, Move, SagaTables
 from sagabus.testing.simulator.scene import Input
+from sagabus.testing.simulator.tales import Tales
 from sagabus.testing.simulator.wording import say
-from sagabus.testing.simulator.world import (
-    Cell,
-    Commit,
-    Crash,
-    Event,
-    Load,
-    Operate,
-    RollBack,
-    Settings,
-    Tale,
-    World,
-)
+from sagabus.testing.simulator.world import Budget, Cell, Commit, Crash, Event, Load, Operate, Settings, Tale, World
 
-_MOST_HANDLED: Final = 7
-"""A tale with more messages than so many is not compared with their serial orders any more."""
-_UNTOUCHED: Final = Cell(ABSENT, (), (), 0)
+_new_world: Final = partial(tuple.__new__, World)
 
 
 @frozen(eq=False)
@@ -44,6 +33,7 @@ class Worlds:
         settings: what may happen.
         open_table: makes the table of a saga.
         check_tale: looks at a settled saga: (its table, its record, its tale) -> what is wrong.
+        cells: the sagas.
         departures: what has left.
     """
 
@@ -51,21 +41,27 @@ class Worlds:
     settings: Settings
     open_table: Callable[[SagaKey], SagaTables]
     check_tale: Callable[[SagaTables, Kept, Tale], Fault | None]
-    tables: list[SagaTables] = field(factory=list, init=False)
+    cells: Cells = field(init=False)
     departures: Departures = field(factory=Departures, init=False)
-    _cell_of: dict[SagaKey, int] = field(factory=dict, init=False)
-    _tales: list[Tale] = field(factory=lambda: [Tale()], init=False)
-    _tale_of: dict[Tale, int] = field(factory=lambda: {Tale(): 0}, init=False)
-    _settled: dict[Any, tuple[int, Fault | None]] = field(factory=dict, init=False)
-    _idle: dict[Any, bool] = field(factory=dict, init=False)
-    _awake: dict[Any, tuple[int, ...]] = field(factory=dict, init=False)
-    _told_before: dict[tuple[int, int, int], int] = field(factory=dict, init=False)
+    _number_of: dict[SagaKey, int] = field(factory=dict, init=False)
+    _steps: dict[tuple[int, Budget, int], list[Step]] = field(factory=dict, init=False)
+    _delivered: dict[tuple[int, Sketch], int] = field(factory=dict, init=False)
+    _ended: dict[int, Posting] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        cells = Cells(self.mail, self.settings, Tales(self.mail, self.check_tale))
+        object.__setattr__(self, "cells", cells)
+
+    @property
+    def tables(self) -> list[SagaTables]:
+        """Return what was worked out for each saga."""
+        return self.cells.tables
 
     # -- the beginning -------------------------------------------------------------------------------------------
 
     def opening(self, inputs: tuple[Input, ...], shelf: int = 0) -> World:
         """Return the world in which everything given is in the queues and nothing has been handled."""
-        cells: list[Cell] = []
+        cells: list[int] = []
         errands: list[int] = []
         left: tuple[Sketch, ...] = ()
         for given in inputs:
@@ -74,24 +70,29 @@ class Worlds:
             sent = self.mail.consume(given.envelope)
             self._deliver(cells, errands, sent)
             left += sent.left
-        return World(
-            tuple(cells), self.departures.add(NOTHING, left), self.settings.budget, 0, tuple(sorted(errands)), shelf
-        )
+        gone = self.departures.add(NOTHING, self.departures.sums(left))
+        return World(tuple(cells), gone, self.settings.budget, 0, tuple(sorted(errands)), shelf)
 
     # -- what can happen -----------------------------------------------------------------------------------------
 
     def events(self, world: World) -> list[tuple[Event, World | Fault]]:
         """Return all that can happen next, each with what comes of it."""
         found: list[tuple[Event, World | Fault]] = []
-        for number, cell in enumerate(world.cells):
-            holds = cell.holds
-            for place, hold in enumerate(holds):
-                if not place or holds[place - 1] != hold:
-                    found.append((Commit(number, hold), self._commit(world, number, cell, hold)))
-            if len(holds) < self.settings.workers and cell.queue:
-                self._loads(world, number, cell, found)
-            if world.budget.rollbacks and self.tables[number].records[cell.record].past:
-                found.append((RollBack(number), self._roll_back(world, number, cell)))
+        cells, left, budget, clock_ms, errands, shelf = world
+        # One saga alone is hardly ever met again as it is; several are, beside each other.
+        again = len(cells) > 1 or bool(errands)
+        for saga, now in enumerate(cells):
+            steps: Iterable[Step] | None = self._steps.get((now, budget, clock_ms)) if again else None
+            if steps is None:
+                steps = self.cells.steps(now, budget, clock_ms)
+                steps = self._remembered((now, budget, clock_ms), steps) if again else steps
+            # What comes of one is worked out before the next is looked at, so that numbers are given in this order.
+            for event, at, beside in steps:
+                if beside is None:
+                    changed = (at,) if len(cells) == 1 else (*cells[:saga], at, *cells[saga + 1 :])
+                    found.append((event, _new_world((changed, left, budget, clock_ms, errands, shelf))))
+                else:
+                    found.append((event, self._after(world, saga, at, beside)))
         if world.errands:
             self._operations(world, found)
         return found
@@ -102,73 +103,47 @@ class Worlds:
             return self._operate(world, event)
         if isinstance(event, Crash):
             return self._crash(world, event.errand)
-        cell = world.cells[event.cell]
-        if isinstance(event, Commit):
-            return self._commit(world, event.cell, cell, event.hold)
-        if isinstance(event, RollBack):
-            return self._roll_back(world, event.cell, cell)
-        loaded = self.loaded(world, event)
-        return loaded.fault or self._take(world, cell, event, loaded)
+        saga = event.cell
+        _, at, beside = self.cells.step(world.cells[saga], event, world.budget, world.clock_ms)
+        return self._after(world, saga, at, beside)
+
+    def cells_of(self, world: World) -> tuple[Cell, ...]:
+        """Return the sagas of a world."""
+        return tuple(self.cells[at] for at in world.cells)
 
     def loaded(self, world: World, event: Load) -> Loaded:
         """Return what a worker has in hand after a load."""
-        table = self.tables[event.cell]
-        return table.load(world.cells[event.cell].record, event.items, self._clock(world, event.items))
+        return self.cells.loaded(world.cells[event.cell], event, world.clock_ms)
 
     def move(self, world: World, event: Commit) -> Move:
         """Return what the store makes of a commit."""
-        cell = world.cells[event.cell]
-        return self._move(self.tables[event.cell], cell, event.hold)
+        return self.cells.move(world.cells[event.cell], event.hold)
 
-    # -- loads ---------------------------------------------------------------------------------------------------
+    def _after(self, world: World, saga: int, at: int, beside: Fault | Posting | Spent | None) -> World | Fault:
+        cells, left, budget, clock_ms, errands, shelf = world
+        cells = (*cells[:saga], at, *cells[saga + 1 :])
+        if isinstance(beside, Posting):
+            if beside.deliveries or beside.errands or not beside.sent:
+                cells, errands = self._post(cells, errands, beside)
+            left = beside.sums.after.get(left) or self.departures.add(left, beside.sums)
+        elif isinstance(beside, Fault):
+            return beside
+        elif beside is not None:
+            budget, clock_ms, resent = beside
+            if resent is not None:
+                cells = self._resend(cells, resent)
+        after: World = _new_world((cells, left, budget, clock_ms, errands, shelf))
+        return after
 
-    def _loads(self, world: World, number: int, cell: Cell, found: list[tuple[Event, World | Fault]]) -> None:
-        queue = cell.queue
-        for place, item in enumerate(queue):
-            if not place or queue[place - 1] != item:
-                self._load(world, cell, Load(number, (item,)), found)
-        if self.settings.batch > 1:
-            different = tuple(dict.fromkeys(queue))
-            for first in different:
-                for second in different:
-                    if first != second:
-                        self._load(world, cell, Load(number, (first, second)), found)
+    def _remembered(self, known: tuple[int, Budget, int], steps: Iterable[Step]) -> Iterator[Step]:
+        """Yield *steps*, and remember them when all were taken."""
+        found: list[Step] = []
+        for step in steps:
+            found.append(step)
+            yield step
+        self._steps[known] = found
 
-    def _load(self, world: World, cell: Cell, event: Load, found: list[tuple[Event, World | Fault]]) -> None:
-        loaded = self.loaded(world, event)
-        if loaded.fault is not None:
-            found.append((event, loaded.fault))
-        elif loaded.hold is not None:
-            found.append((event, self._take(world, cell, event, loaded)))
-            for which, item in enumerate(event.items, 1):
-                if world.budget.duplicates:
-                    again = event._replace(kept=which)
-                    found.append((again, self._take(world, cell, again, loaded)))
-                if world.budget.resends and self._resendable(item):
-                    twice = event._replace(resent=which)
-                    found.append((twice, self._take(world, cell, twice, loaded)))
-
-    def _resendable(self, number: int) -> bool:
-        sketch = self.mail.items[number].sketch
-        return not sketch.is_timer and not self.mail.items[number].is_merge
-
-    def _take(self, world: World, cell: Cell, event: Load, loaded: Loaded) -> World:
-        assert loaded.hold is not None
-        holds = tuple(sorted((*cell.holds, loaded.hold))) if cell.holds else (loaded.hold,)
-        queue, budget = cell.queue, world.budget
-        if event.kept:
-            budget = budget._replace(duplicates=budget.duplicates - 1)
-        for which, item in enumerate(event.items, 1):
-            if which != event.kept:
-                place = queue.index(item)
-                queue = queue[:place] + queue[place + 1 :]
-        cells = _with(world.cells, event.cell, Cell(cell.record, holds, queue, cell.story))
-        if event.resent:
-            budget = budget._replace(resends=budget.resends - 1)
-            cells = self._resend(cells, event.items[event.resent - 1])
-        return World(cells, world.left, budget, self._clock(world, event.items), world.errands, world.shelf)
-
-    def _resend(self, cells: tuple[Cell, ...], number: int) -> tuple[Cell, ...]:
+    def _resend(self, cells: tuple[int, ...], number: int) -> tuple[int, ...]:
         """Return *cells* after the sender of an item has sent the same body again, under a new id."""
         nth = self.mail.items[number].nth + 1
         while any(self._is_there(cells, *copy) for copy in self.mail.copies(number, nth)):
@@ -178,126 +153,13 @@ class Worlds:
             self._into(changed, copy)
         return tuple(changed)
 
-    def _is_there(self, cells: tuple[Cell, ...], number: int, begins: bool) -> bool:
-        place = self.cell(self.mail.items[number].key)
-        if place >= len(cells):
+    def _is_there(self, cells: tuple[int, ...], number: int, begins: bool) -> bool:
+        saga = self.number(self.mail.items[number].key)
+        if saga >= len(cells):
             return False
-        cell = cells[place]
-        known = number in cell.queue or number in self._held(self.tables[place], cell.holds)
+        cell = self.cells[cells[saga]]
+        known = number in cell.queue or number in self.cells.held(saga, cell.holds)
         return known or (begins and cell.record != ABSENT)
-
-    def _clock(self, world: World, items: tuple[int, ...]) -> int:
-        if not self.mail.clocked:
-            return 0
-        due = (self.mail.items[item].sketch.delay_ms for item in items)
-        return max(world.clock_ms, *due)
-
-    # -- commits -------------------------------------------------------------------------------------------------
-
-    def _move(self, table: SagaTables, cell: Cell, hold: int) -> Move:
-        timers: tuple[int, ...] = ()
-        if self.mail.has_timers and len(cell.holds) > 1:
-            others = self._held(table, _less(cell.holds, hold))
-            timers = tuple(item for item in others if self.mail.items[item].sketch.is_timer)
-        return table.commit(cell.record, hold, timers, cell.story)
-
-    def _held(self, table: SagaTables, holds: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(item for hold in holds for item in table.items_of(hold))
-
-    def _commit(self, world: World, number: int, cell: Cell, hold: int) -> World | Fault:
-        table = self.tables[number]
-        move = self._move(table, cell, hold)
-        if move.fault is not None:
-            return move.fault
-        queue, story, left = cell.queue, cell.story, world.left
-        holds = _less(cell.holds, hold)
-        if move.changed:
-            if holds:
-                renamed = [table.rename(other, move) for other in holds]
-                holds = tuple(sorted(renamed) if len(renamed) > 1 else renamed)
-            if move.outcome is not Outcome.LATE and self.settings.serial_merges:
-                story = self._told(number, table, story, table.holds[hold].run)
-            for timer in move.timers if self.settings.timeouts else ():
-                if timer not in queue:
-                    queue = tuple(sorted((*queue, timer)))
-            if not holds and self.settings.serial_merges:
-                story, fault = self._settle(number, table, move.after, story)
-                if fault is not None:
-                    return fault
-        elif move.outcome is Outcome.AGAIN:
-            queue = tuple(sorted(queue + table.items_of(hold)))
-        if move.merge is not None:
-            queue = tuple(sorted((*queue, move.merge)))
-        if queue:
-            queue = self._without_idle(table, number, move.after, queue)
-        cells, errands = _with(world.cells, number, Cell(move.after, holds, queue, story)), world.errands
-        if move.facts or move.decision:
-            changed, begun = list(cells), list(errands)
-            gone = self._post(changed, begun, move.facts)
-            # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
-            answers = tuple(s for s in self._post(changed, begun, move.decision) if s not in move.decision)
-            inside = tuple(s for s in move.facts if s not in gone)
-            left = self.departures.add(left, gone + answers, move.decision, inside)
-            cells, errands = tuple(changed), tuple(sorted(begun))
-        return World(cells, left, world.budget, world.clock_ms, errands, world.shelf)
-
-    def _told(self, cell: int, table: SagaTables, story: int, run: int) -> int:
-        """Return the tale of a saga after a run was stored."""
-        known = cell, story, run
-        found = self._told_before.get(known)
-        if found is None:
-            found = self._told_before[known] = self._tell(table, self._tales[story], table.runs[run])
-        return found
-
-    def _tell(self, table: SagaTables, tale: Tale, run: Run) -> int:
-        if run.commit.life != tale.life:
-            tale = Tale(life=run.commit.life)
-        handled = [item for item in run.items if not self.mail.items[item].is_merge]
-        if self.mail.exact:
-            handled = [item for item in handled if item not in tale.handled]
-        together = tuple(sorted((*tale.handled, *handled)))
-        if tale.told or run.told or len(together) > _MOST_HANDLED:
-            return self._tale(Tale(told=True, life=tale.life))
-        return self._tale(tale._replace(handled=together))
-
-    def _tale(self, tale: Tale) -> int:
-        number = self._tale_of.get(tale)
-        if number is None:
-            number = self._tale_of[tale] = len(self._tales)
-            self._tales.append(tale)
-        return number
-
-    def _settle(self, cell: int, table: SagaTables, record: int, story: int) -> tuple[int, Fault | None]:
-        """Return the tale that begins now that nobody is at work on a saga, having looked at the one that ends."""
-        kept = table.records[record]
-        if not (kept.single or kept.ended):
-            return story, None
-        known = cell, record, story
-        found = self._settled.get(known)
-        if found is None:
-            tale = self._tales[story]
-            fault = self.check_tale(table, kept, tale)
-            assert kept.record is not None
-            life = kept.record.life
-            opening = Tale() if kept.ended else Tale(table.records.states(record)[0], kept.record.starter, life=life)
-            found = self._settled[known] = self._tale(opening), fault
-        return found
-
-    def _without_idle(self, table: SagaTables, number: int, record: int, queue: tuple[int, ...]) -> tuple[int, ...]:
-        """Return *queue* without the messages that can make no difference any more."""
-        known = number, record, queue
-        found = self._awake.get(known)
-        if found is None:
-            found = tuple(item for item in queue if not self._is_idle(table, number, record, item))
-            self._awake[known] = found
-        return found
-
-    def _is_idle(self, table: SagaTables, number: int, record: int, item: int) -> bool:
-        known = number, record, item
-        found = self._idle.get(known)
-        if found is None:
-            found = self._idle[known] = table.is_idle(record, item)
-        return found
 
     # -- consumers at work on documents --------------------------------------------------------------------------
 
@@ -323,31 +185,36 @@ class Worlds:
 
     def _operate(self, world: World, event: Operate) -> World | Fault:
         number, turn = event.errand, self.errands.turn(event.errand)
-        errands, budget = _less(world.errands, number), world.budget
+        errands, budget, shelf = _less(world.errands, number), world.budget, world.shelf
         if event.kept:
             errands, budget = (*errands, number), budget._replace(duplicates=budget.duplicates - 1)
         if event.resent:
             nth = self.settings.budget.resends - budget.resends + 1
             errands = (*errands, self.errands.resent(number, nth))
             budget = budget._replace(resends=budget.resends - 1)
-        world = world._replace(errands=errands, budget=budget)
-        if isinstance(turn, Ends):
-            return self._ended(world, turn)
-        step = self.errands.step(number, world.shelf)
-        fault = _misbehaved(self.errands[number], step.turn)
-        if fault is not None:
-            return fault
-        world = world._replace(shelf=step.shelf)
-        if isinstance(step.turn, Ends) and not budget.crashes:
-            return self._ended(world, step.turn)
-        return world._replace(errands=tuple(sorted((*errands, step.errand))))
+        if not isinstance(turn, Ends):
+            step = self.errands.step(number, shelf)
+            fault = _misbehaved(self.errands[number], step.turn)
+            if fault is not None:
+                return fault
+            number, turn, shelf = step.errand, step.turn, step.shelf
+            if budget.crashes or not isinstance(turn, Ends):
+                errands = tuple(sorted((*errands, number)))
+                return World(world.cells, world.left, budget, world.clock_ms, errands, shelf)
+        # It has returned, and is none of the errands any more.
+        posting = self._end(number)
+        cells, errands = self._post(world.cells, errands, posting)
+        left = self.departures.add(world.left, posting.sums)
+        return World(cells, left, budget, world.clock_ms, errands, shelf)
 
-    def _ended(self, world: World, turn: Ends) -> World:
-        """Return the world once a consumer, which is none of its errands any more, has returned."""
-        cells, errands = list(world.cells), list(world.errands)
-        said = self.mail.sent(turn.outgoing)
-        left = self.departures.add(world.left, self._post(cells, errands, said))
-        return world._replace(cells=tuple(cells), errands=tuple(sorted(errands)), left=left)
+    def _end(self, number: int) -> Posting:
+        """Return what a consumer sends that returns now."""
+        found = self._ended.get(number)
+        if found is None:
+            turn = self.errands.turn(number)
+            assert isinstance(turn, Ends)
+            found = self._ended[number] = Posting(self.mail.sent(turn.outgoing), by_consumer=True)
+        return found
 
     def _crash(self, world: World, number: int) -> World:
         errands = tuple(sorted((*_less(world.errands, number), self.errands[number].fresh)))
@@ -356,23 +223,45 @@ class Worlds:
 
     # -- deliveries ----------------------------------------------------------------------------------------------
 
-    def cell(self, key: SagaKey) -> int:
+    def number(self, key: SagaKey) -> int:
         """Return the number of a saga."""
-        number = self._cell_of.get(key)
+        number = self._number_of.get(key)
         if number is None:
-            number = self._cell_of[key] = len(self.tables)
-            self.tables.append(self.open_table(key))
+            number = self._number_of[key] = len(self.tables)
+            self.cells.open(self.open_table(key))
         return number
 
-    def _into(self, cells: list[Cell], item: int) -> None:
-        number = self.cell(self.mail.items[item].key)
-        while len(cells) <= number:
-            cells.append(_UNTOUCHED)
-        cell = cells[number]
-        queue = tuple(sorted((*cell.queue, item)))
-        cells[number] = cell._replace(queue=self._without_idle(self.tables[number], number, cell.record, queue))
+    def _into(self, cells: list[int], item: int) -> None:
+        saga = self.number(self.mail.items[item].key)
+        self._grow(cells, saga)
+        cells[saga] = self.cells.with_item(cells[saga], item)
 
-    def _post(self, cells: list[Cell], errands: list[int], sketches: tuple[Sketch, ...]) -> tuple[Sketch, ...]:
+    def _post(
+        self, cells: tuple[int, ...], errands: tuple[int, ...], posting: Posting
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Put what is sent into the queues, and in consumers' hands; return all of them."""
+        changed, begun = list(cells), list(errands)
+        if posting.sent:
+            for saga, sketch in posting.deliveries:
+                self._deliver_to(changed, saga, sketch)
+            begun += posting.errands
+        else:
+            self._post_first(changed, begun, posting)
+        return tuple(changed), tuple(sorted(begun))
+
+    def _post_first(self, cells: list[int], errands: list[int], posting: Posting) -> None:
+        facts, decision = posting.facts, posting.decision
+        gone = self._send(cells, errands, facts)
+        # A decision counts as one wherever it goes, and only as one; what consumers answer to it does not.
+        answers = tuple(s for s in self._send(cells, errands, decision) if s not in decision)
+        inside = () if posting.by_consumer else tuple(s for s in facts if s not in gone)
+        all_sent = [self.mail.send(sketch) for sketch in (*facts, *decision)]
+        posting.sums = self.departures.sums(gone + answers, decision, inside)
+        posting.deliveries = tuple((self.number(key), sketch) for sent in all_sent for key, sketch in sent.items)
+        posting.errands = tuple(errand for sent in all_sent for errand in sent.errands)
+        posting.sent = True
+
+    def _send(self, cells: list[int], errands: list[int], sketches: tuple[Sketch, ...]) -> tuple[Sketch, ...]:
         """Put what is sent into the queues, and in consumers' hands; return what nobody here takes."""
         left: tuple[Sketch, ...] = ()
         for sketch in sketches:
@@ -381,27 +270,25 @@ class Worlds:
             left += sent.left
         return left
 
-    def _deliver(self, cells: list[Cell], errands: list[int], sent: Sent) -> None:
+    def _deliver(self, cells: list[int], errands: list[int], sent: Sent) -> None:
         errands += sent.errands
         for key, sketch in sent.items:
-            number = self.cell(key)
-            while len(cells) <= number:
-                cells.append(_UNTOUCHED)
-            cell = cells[number]
-            taken = (cell.queue, self._held(self.tables[number], cell.holds))
-            self._into(cells, self.mail.fresh(key, sketch, taken))
+            self._deliver_to(cells, self.number(key), sketch)
 
-    # -- failovers -----------------------------------------------------------------------------------------------
+    def _deliver_to(self, cells: list[int], saga: int, sketch: Sketch) -> None:
+        self._grow(cells, saga)
+        known = cells[saga], sketch
+        found = self._delivered.get(known)
+        if found is None:
+            cell = self.cells[cells[saga]]
+            taken = cell.queue, self.cells.held(saga, cell.holds)
+            item = self.mail.fresh(self.tables[saga].key, sketch, taken)
+            found = self._delivered[known] = self.cells.with_item(cells[saga], item)
+        cells[saga] = found
 
-    def _roll_back(self, world: World, number: int, cell: Cell) -> World:
-        table = self.tables[number]
-        move, lost = table.roll_back(cell.record)
-        holds = tuple(sorted(table.rename(hold, move) for hold in cell.holds))
-        queue = tuple(sorted(cell.queue + lost.items))
-        queue = self._without_idle(table, number, move.after, queue)
-        budget = world.budget._replace(rollbacks=world.budget.rollbacks - 1)
-        cells = _with(world.cells, number, Cell(move.after, holds, queue, lost.story))
-        return World(cells, world.left, budget, world.clock_ms, world.errands, world.shelf)
+    def _grow(self, cells: list[int], saga: int) -> None:
+        while len(cells) <= saga:
+            cells.append(self.cells.untouched(len(cells)))
 
 
 def _less(holds: tuple[int, ...], hold: int) -> tuple[int, ...]:
@@ -423,9 +310,3 @@ def _misbehaved(errand: Errand, turn: Turn) -> Fault | None:
             f"{turn.before} as before; a consumer that is explored depends on its message and its documents alone",
         )
     return None
-
-
-def _with(cells: tuple[Cell, ...], number: int, cell: Cell) -> tuple[Cell, ...]:
-    if len(cells) == 1:
-        return (cell,)
-    return (*cells[:number], cell, *cells[number + 1 :])

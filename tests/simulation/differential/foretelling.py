@@ -166,7 +166,7 @@ def foretell_decisions(walk: Walk) -> Counter[tuple[str, bytes]]:
 
 def _foretold(worlds: Worlds, world: World, event: Commit, after: World) -> Foretold:
     table, move, exact = worlds.tables[event.cell], worlds.move(world, event), worlds.mail.exact
-    assert move.after == after.cells[event.cell].record
+    assert move.after == worlds.cells_of(after)[event.cell].record
     kept = table.records[move.after]
     facts, decision = (
         [Sent.of(sketch.outgoing, 0) for sketch in half if sketch.outgoing is not None]
