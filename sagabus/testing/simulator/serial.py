@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from sagabus.advance import advance
 from sagabus.commit import Lifecycle, Snapshot, StoredVersion
@@ -26,33 +26,63 @@ Stand = tuple[bytes | None, CalledOff]
 """A state, and what has been called off on the way there."""
 
 
+@define(eq=False)
+class _Orders:
+    """The states that the messages of one tale give in some order, as far as they were looked for.
+
+    Attributes:
+        tale: the tale.
+        states: those that were found.
+        todo: where to go on: which messages were handled, as bits, and what that gave.
+        passed: all that was ever to do.
+        too_many: whether that is more than is looked at.
+    """
+
+    tale: Tale
+    states: set[bytes] = field(factory=set)
+    todo: list[tuple[int, Stand]] = field(init=False)
+    passed: set[tuple[int, Stand]] = field(factory=set)
+    too_many: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.todo = []
+        self.go_on(0, (self.tale.opening, frozenset()))
+
+    def go_on(self, mask: int, stand: Stand) -> None:
+        """Note what messages have given, unless others gave the same."""
+        if (mask, stand) not in self.passed:
+            self.passed.add((mask, stand))
+            self.todo.append((mask, stand))
+            self.too_many = len(self.passed) > _MOST_STATES
+
+
 @frozen(eq=False)
 class SerialOrders:
     """Compares settled sagas with what their messages would have done one after the other.
 
     Of each run both are kept: the state with its decision and, as after a fork, without. Batches and decisions that a
-    fork discards are then serial orders too.
+    fork discards are then serial orders too. Of all orders only so many are tried as it takes to find the state.
     """
 
-    _states: dict[Any, frozenset[bytes] | None] = field(factory=dict, init=False)
+    _orders: dict[Any, _Orders] = field(factory=dict, init=False)
     _steps: dict[Any, tuple[Stand, ...]] = field(factory=dict, init=False)
 
     def check(self, table: SagaTables, kept: Kept, tale: Tale) -> Fault | None:
         """Return what was lost, or done twice, since the saga was last settled."""
         if tale.told or table.mail.clocked or not tale.handled or kept.record is None:
             return None
-        (state,) = table.records.states(kept.number)
-        if state in self._in_order(table, tale, kept.record.life):
+        (state,), life = kept.states, kept.record.life
+        if state in self._in_order(table, tale, life):
             return None
-        possible = self.states(table, tale, kept.record.life)
-        if possible is None or state in possible:
+        orders = self._orders.setdefault((table.key, tale, life), _Orders(tale))
+        if state in orders.states or self._reach(table, tale, life, orders, state) or orders.too_many:
             return None
         decode = table.definition.codec.decode
         handled = " and ".join(say(table.mail.items[item].sketch.message) for item in tale.handled)
-        orders = " or ".join(sorted({say(decode(other)) for other in possible})[:3])
+        others = " or ".join(sorted({say(decode(other)) for other in orders.states})[:3])
         return Fault(
             "lost-effect",
-            f"{table.key} has handled {handled}. One after the other they make {orders}, and it stands at "
+            f"{table.key} has handled {handled}. One after the other they make {others}, and it stands at "
             f"{say(decode(state))}: what a message did was lost, or done twice. If siblings may merge into what no "
             f"order gives, say serial_merges=False",
         )
@@ -64,27 +94,22 @@ class SerialOrders:
             reached = {after for stand in reached for after in self._step(table, tale, life, stand, item)}
         return {state for state, _ in reached}
 
-    def states(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
-        """Return the states that the messages of *tale* give in some order; None where there are too many orders."""
-        known = table.key, tale, life
-        if known not in self._states:
-            self._states[known] = self._reach(table, tale, life)
-        return self._states[known]
-
-    def _reach(self, table: SagaTables, tale: Tale, life: int) -> frozenset[bytes] | None:
+    def _reach(self, table: SagaTables, tale: Tale, life: int, orders: _Orders, state: bytes) -> bool:
+        """Go on through the orders, deepest first, until one gives *state*; return whether one does."""
         items = tale.handled
-        reached: dict[int, set[Stand]] = {0: {(tale.opening, frozenset())}}
-        total = 0
-        for mask in range(1 << len(items)):
-            for number, item in enumerate(items):
-                if not mask >> number & 1:
-                    after = reached.setdefault(mask | 1 << number, set())
-                    for stand in reached.get(mask, ()):
-                        after.update(self._step(table, tale, life, stand, item))
-            total += len(reached.get(mask, ()))
-            if total > _MOST_STATES:
-                return None
-        return frozenset(state for state, _ in reached[(1 << len(items)) - 1] if state is not None)
+        while orders.todo and not orders.too_many:
+            mask, stand = orders.todo.pop()
+            missing = [number for number in range(len(items)) if not mask >> number & 1]
+            if not missing:
+                if stand[0] is not None:
+                    orders.states.add(stand[0])
+                    if stand[0] == state:
+                        return True
+                continue
+            for number in missing:
+                for after in self._step(table, tale, life, stand, items[number]):
+                    orders.go_on(mask | 1 << number, after)
+        return False
 
     def _step(self, table: SagaTables, tale: Tale, life: int, stand: Stand, item: int) -> Sequence[Stand]:
         known = table.key, stand, tale.starter, life, item
