@@ -17,7 +17,8 @@ from sagabus.commit import Outcome
 from sagabus.testing.simulator.departures import Sums
 from sagabus.testing.simulator.mail import Mail, Sketch
 from sagabus.testing.simulator.records import ABSENT, Kept
-from sagabus.testing.simulator.sagas import Fault, Loaded, Move, SagaTables
+from sagabus.testing.simulator.runs import Fault, Loaded
+from sagabus.testing.simulator.sagas import Move, SagaTables
 from sagabus.testing.simulator.tales import Tales
 from sagabus.testing.simulator.world import Budget, Cell, Commit, Load, RollBack, Settings
 

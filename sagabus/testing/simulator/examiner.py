@@ -14,7 +14,7 @@ from sagabus.testing.laws.merge_trial import Answers
 from sagabus.testing.laws.merger_laws import refute
 from sagabus.testing.simulator.purity import Purity
 from sagabus.testing.simulator.records import Kept
-from sagabus.testing.simulator.sagas import Examination, Fault
+from sagabus.testing.simulator.runs import Examination, Fault
 
 
 @frozen(eq=False)
@@ -32,7 +32,6 @@ class Examiner(Examination):
     merger_laws: bool = True
     _purity: Purity = field(init=False)
     _tried: dict[Any, Fault | None] = field(factory=dict, init=False)
-    _watched: dict[Any, Fault | None] = field(factory=dict, init=False)
     _answers: Answers = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -47,29 +46,13 @@ class Examiner(Examination):
             self._tried[known] = self._try_laws(*known)
         return self._tried[known]
 
-    def run(
-        self, snapshot: Snapshot, incoming: Sequence[Incoming], commit: Commit, merged: bytes | None
-    ) -> Fault | None:
+    def run(self, snapshot: Snapshot, incoming: Sequence[Incoming], commit: Commit) -> Fault | None:
         """Return in which way a run is impure.
 
         Raises:
             ClockMattersError: it depends on the time.
         """
-        # All that a run depends on: it is not made twice for siblings that merge alike.
-        known = (
-            snapshot.key,
-            snapshot.lifecycle,
-            snapshot.life,
-            snapshot.now_ms,
-            tuple(version.state for version in snapshot.versions) if merged is None else merged,
-            snapshot.starter,
-            tuple(snapshot.timers.items()),
-            tuple(snapshot.consumed),
-            tuple(message.id for message in incoming),
-        )
-        if known not in self._watched:
-            self._watched[known] = self._purity.examine(snapshot, incoming, commit)
-        return self._watched[known]
+        return self._purity.examine(snapshot, incoming, commit)
 
     def _try_laws(self, siblings: tuple[bytes, ...], parents: tuple[bytes | None, ...]) -> Fault | None:
         codec, merger = self.definition.codec, self.definition.merger

@@ -16,7 +16,8 @@ from sagabus.testing.simulator.errands import Errands
 from sagabus.testing.simulator.examiner import Examiner
 from sagabus.testing.simulator.mail import Mail
 from sagabus.testing.simulator.purity import ClockMattersError
-from sagabus.testing.simulator.sagas import Fault, Rules, SagaTables
+from sagabus.testing.simulator.runs import Fault
+from sagabus.testing.simulator.sagas import Rules, SagaTables
 from sagabus.testing.simulator.sampling import MAX_STEPS, Sampling
 from sagabus.testing.simulator.scene import Scene
 from sagabus.testing.simulator.schedule import LeavesOut, Schedule

@@ -19,7 +19,7 @@ from sagabus.commit import Commit, Half, Snapshot
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Envelope, Incoming
 from sagabus.saga import Saga
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.scene import envelope_of
 from sagabus.testing.simulator.wording import say
 

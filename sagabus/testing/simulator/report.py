@@ -10,7 +10,7 @@ from attrs import frozen
 
 from sagabus.observe.graph import draw
 from sagabus.testing.simulator.pasting import test_of
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.schedule import LeavesOut, Schedule, token_of
 from sagabus.testing.simulator.telling import Told
 

@@ -7,22 +7,21 @@ covers, whether those it was computed from are live, and whether it has seen wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from attrs import evolve, field, frozen
 
-from sagabus.advance import advance
-from sagabus.commit import Commit, Half, Outcome, Result, Snapshot, Want
+from sagabus.commit import Commit, Outcome, Result
 from sagabus.definition import SagaDefinition
-from sagabus.envelope import Incoming, SagaKey
-from sagabus.messages import MERGE
+from sagabus.envelope import SagaKey
 from sagabus.outgoing import posted_merge
 from sagabus.saga import Saga
-from sagabus.store.memory import Record, apply_commit, take_snapshot
+from sagabus.store.memory import Record, apply_commit
 from sagabus.testing.simulator.mail import Mail, Sketch
 from sagabus.testing.simulator.records import Kept, Lost, Records, actor_of
-from sagabus.testing.simulator.scene import START_MS, envelope_of
+from sagabus.testing.simulator.runs import Examination, Fault, Loaded, Runs
+from sagabus.testing.simulator.scene import START_MS
 from sagabus.versions import Dot
 
 _LOST: Final = Dot("lost", 1)
@@ -36,40 +35,6 @@ class Rules(Protocol):
     ) -> tuple[Result, Record | None]:
         """Return what becomes of *commit*, and the record after it."""
         ...
-
-
-@frozen
-class Fault:
-    """Something that must not be.
-
-    Attributes:
-        kind: a stable word.
-        problem: what is wrong, for people.
-    """
-
-    kind: str
-    problem: str
-
-
-@frozen(eq=False)
-class Run:
-    """What one run asks of the store, whatever the versions that it was computed from are called.
-
-    Attributes:
-        number: tells it from other runs.
-        commit: as the functional core made it.
-        items: the messages that it consumes.
-        facts: what it sends with its facts, with the ids that they have in the commit.
-        decision: likewise with its decision.
-        told: whether the class has made something of its own of the merge that it began with.
-    """
-
-    number: int
-    commit: Commit
-    items: tuple[int, ...]
-    facts: tuple[tuple[str, Sketch], ...]
-    decision: tuple[tuple[str, Sketch], ...]
-    told: bool = False
 
 
 class Hold(NamedTuple):
@@ -86,24 +51,6 @@ class Hold(NamedTuple):
     seen: int
     parents: tuple[int, ...]
     lost: bool
-
-
-@frozen(eq=False)
-class Loaded:
-    """What came of a load.
-
-    Attributes:
-        hold: the number of what is in hand then; None where there is nothing to commit.
-        reason: why not: `early`, `stale`, `consumed`, `failed`, `unmergeable`, or `partly` where only some of the
-            messages are handled.
-        error: what was raised.
-        fault: what must not be.
-    """
-
-    hold: int | None
-    reason: str = ""
-    error: BaseException | None = None
-    fault: Fault | None = None
 
 
 @frozen(eq=False)
@@ -134,20 +81,6 @@ class Move:
     fault: Fault | None = None
 
 
-class Examination:
-    """Looks for what must not be; this one finds nothing."""
-
-    def siblings(self, kept: Kept) -> Fault | None:
-        """Return what is wrong with how the siblings of a record merge."""
-        return None
-
-    def run(
-        self, snapshot: Snapshot, incoming: Sequence[Incoming], commit: Commit, merged: bytes | None
-    ) -> Fault | None:
-        """Return what is wrong with a run; *merged* is what its siblings merge to, where they are merged at once."""
-        return None
-
-
 @frozen(eq=False)
 class SagaTables:
     """What was worked out for one saga.
@@ -171,21 +104,17 @@ class SagaTables:
     rollbacks: int = 0
     dot_order: bool = True
     records: Records = field(init=False)
-    runs: list[Run] = field(factory=list, init=False)
+    runs: Runs = field(init=False)
     holds: list[Hold] = field(factory=list, init=False)
-    _run_of: dict[Any, int] = field(factory=dict, init=False)
     _loads: dict[Any, Loaded] = field(factory=dict, init=False)
     _hold_of: dict[Hold, int] = field(factory=dict, init=False)
     _concrete: dict[int, Commit] = field(factory=dict, init=False)
-    _made: dict[Any, Loaded | Run] = field(factory=dict, init=False)
-    _merged: dict[tuple[bytes, ...], bytes | None] = field(factory=dict, init=False)
-    _merging: dict[Any, Loaded | Run] = field(factory=dict, init=False)
-    _told: dict[Any, bool] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         records = Records(self.mail.exact, self.definition.ancestral, self.dot_order)
         object.__setattr__(self, "records", records)
+        object.__setattr__(self, "runs", Runs(self.key, self.definition, self.mail, self.examination))
 
     # -- loads ---------------------------------------------------------------------------------------------------
 
@@ -197,71 +126,13 @@ class SagaTables:
             found = self._loads[known] = self._load(self.records[record], items, START_MS + clock_ms)
         return found
 
-    def snapshot(self, kept: Kept, items: Sequence[int], now_ms: int) -> tuple[Snapshot, list[Incoming]]:
-        """Return what the store says of a record, and the messages about to be handled."""
-        incoming = [Incoming(self.mail.items[number].incoming.envelope) for number in items]
-        want = Want(self.key, tuple(message.id for message in incoming))
-        return take_snapshot(kept.record, want, now_ms), incoming
-
     def _load(self, kept: Kept, items: tuple[int, ...], now_ms: int) -> Loaded:
-        # What a run comes to depends on what it can see alone, so it is made once for all records that look alike.
-        consumed = kept.record.consumed if kept.record is not None else {}
-        known = kept.looks, items, now_ms, tuple(self.mail.items[number].name in consumed for number in items)
-        made = self._made.get(known)
-        if made is None:
-            made = self._made[known] = self._make(kept, items, now_ms)
+        made = self.runs.make(kept, items, now_ms)
         if isinstance(made, Loaded):
             return made
         seen = sum(1 << number for number, dot in enumerate(kept.dots) if kept.clock.get(dot.actor))
         parents = kept.live if made.commit.parents else ()
         return Loaded(self._hold(Hold(made.number, seen, parents, False)))
-
-    def _make(self, kept: Kept, items: tuple[int, ...], now_ms: int) -> Loaded | Run:
-        """Run *items*; return the run, or why there is nothing to commit."""
-        fault = self.examination.siblings(kept)
-        if fault is not None:
-            return Loaded(None, fault=fault)
-        merged = self._merge(kept)
-        if merged is None or kept.record is None:
-            return self._run(kept, items, now_ms, None)
-        # Of siblings a run sees what they merge to and, where it is told, that there were some; a commit, how many.
-        record = kept.record
-        consumed = tuple(self.mail.items[number].name in record.consumed for number in items)
-        timers = tuple(sorted(record.timers.items()))
-        known = record.life, merged, len(kept.states), record.starter, timers, consumed, items, now_ms
-        made = self._merging.get(known)
-        if made is None:
-            made = self._merging[known] = self._run(kept, items, now_ms, merged)
-        return made
-
-    def _merge(self, kept: Kept) -> bytes | None:
-        """Return what siblings merge to; None where there are none, or their merger takes an ancestor, or fails."""
-        merger, codec = self.definition.merger, self.definition.codec
-        if len(kept.states) < 2 or merger is None or self.definition.ancestral:
-            return None
-        if kept.states not in self._merged:
-            try:
-                self._merged[kept.states] = codec.encode(merger([codec.decode(state) for state in kept.states]))
-            except Exception:
-                # What the merger raises, the run raises too, and tells: `Commit.unmergeable`.
-                self._merged[kept.states] = None
-        return self._merged[kept.states]
-
-    def _run(self, kept: Kept, items: tuple[int, ...], now_ms: int, merged: bytes | None) -> Loaded | Run:
-        snapshot, incoming = self.snapshot(kept, items, now_ms)
-        commit = advance(self.definition, snapshot, incoming)
-        fault = self.examination.run(snapshot, incoming, commit, merged)
-        if fault is not None:
-            return Loaded(None, fault=fault)
-        if len(commit.ids) == len(items):
-            return self.runs[self._numbered(commit, items, now_ms, told=self._is_told(snapshot, commit, merged))]
-        if commit.ids or len(items) > 1:
-            return Loaded(None, "partly")
-        if commit.failures:
-            return Loaded(None, "failed", commit.failures[0].error)
-        if commit.unmergeable is not None:
-            return Loaded(None, "unmergeable", commit.unmergeable)
-        return Loaded(None, "early" if commit.early else "stale" if commit.stale else "consumed")
 
     def _hold(self, hold: Hold) -> int:
         number = self._hold_of.get(hold)
@@ -273,55 +144,6 @@ class SagaTables:
     def items_of(self, hold: int) -> tuple[int, ...]:
         """Return the items that a hold will consume."""
         return self.runs[self.holds[hold].run].items
-
-    def _is_told(self, snapshot: Snapshot, commit: Commit, merged: bytes | None) -> bool:
-        """Return whether the class changes the state when it is told of this merge: then no serial order has it."""
-        if not commit.merged or MERGE not in self.definition.handlers:
-            return False
-        if merged is None:
-            return True
-        known = merged, commit.life, snapshot.starter, snapshot.now_ms
-        found = self._told.get(known)
-        if found is None:
-            posted = posted_merge(self.key, commit.life, "told", self.definition.endpoint, snapshot.now_ms)
-            alone = advance(self.definition, snapshot, [Incoming(envelope_of(posted))])
-            found = self._told[known] = alone.facts.state != merged
-        return found
-
-    def _numbered(self, commit: Commit, items: tuple[int, ...], now_ms: int, *, told: bool) -> int:
-        halves = [self._sketched(half, now_ms) for half in (commit.facts, commit.decision)]
-        known = (
-            items,
-            commit.life,
-            commit.begins_life,
-            commit.late,
-            commit.completes,
-            commit.must_settle,
-            tuple(commit.fired.items()),
-            commit.starter,
-            len(commit.parents),
-            commit.parent,
-            told,
-            *(self._half_known(*pair) for pair in zip((commit.facts, commit.decision), halves, strict=True)),
-        )
-        number = self._run_of.get(known)
-        if number is None:
-            number = self._run_of[known] = len(self.runs)
-            self.runs.append(Run(number, commit, items, halves[0], halves[1], told))
-        return number
-
-    def _sketched(self, half: Half | None, now_ms: int) -> tuple[tuple[str, Sketch], ...]:
-        if half is None:
-            return ()
-        return tuple((m.id, self.mail.sketch(m, now_ms)) for sent in half.outgoing.values() for m in sent)
-
-    @staticmethod
-    def _half_known(half: Half | None, sketched: tuple[tuple[str, Sketch], ...]) -> Any:
-        if half is None:
-            return None
-        saying = dict(sketched)
-        timers = tuple((saying[id_].number, "" if name == id_ else name) for name, id_ in half.timers.items())
-        return half.state, tuple(sketch.number for _, sketch in sketched), timers, half.cancelled
 
     def order_of(self, hold: int) -> tuple[Any, ...]:
         """Return what orders holds of the same messages alike in every exploration."""

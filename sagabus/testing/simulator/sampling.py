@@ -15,7 +15,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from sagabus.testing.session import Progress
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.search import Ending, Found
 from sagabus.testing.simulator.verdict import Judge
 from sagabus.testing.simulator.world import Commit, Event, Load, Operate, World, may_end

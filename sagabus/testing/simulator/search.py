@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from sagabus.testing.session import Progress
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.verdict import Judge
 from sagabus.testing.simulator.world import Event, World, may_end
 from sagabus.testing.simulator.worlds import Worlds

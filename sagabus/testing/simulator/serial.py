@@ -7,12 +7,9 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from sagabus.advance import advance
-from sagabus.commit import Lifecycle, Snapshot, StoredVersion
-from sagabus.envelope import Incoming
 from sagabus.testing.simulator.records import Kept
-from sagabus.testing.simulator.sagas import Fault, SagaTables
-from sagabus.testing.simulator.scene import START_MS
+from sagabus.testing.simulator.runs import Fault
+from sagabus.testing.simulator.sagas import SagaTables
 from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Tale
 from sagabus.versions import Dot
@@ -124,24 +121,7 @@ class SerialOrders:
 
     @staticmethod
     def _handled(table: SagaTables, tale: Tale, life: int, state: bytes | None, item: int) -> list[Stand]:
-        incoming = Incoming(table.mail.items[item].incoming.envelope)
-        envelope = incoming.envelope
-        timers = {envelope.timer: envelope.id} if envelope.timer else {}
-        if state is None:
-            snapshot = Snapshot(table.key, START_MS, life=life - 1)
-        else:
-            version = StoredVersion(_DOT, {}, state)
-            snapshot = Snapshot(
-                table.key,
-                START_MS,
-                Lifecycle.LIVE,
-                life,
-                {_DOT.actor: 1},
-                (version,),
-                timers=timers,
-                starter=tale.starter,
-            )
-        commit = advance(table.definition, snapshot, [incoming])
+        commit = table.runs.alone(life, state, tale.starter if state is not None else b"", item)
         if not commit.ids or commit.facts.state is None:
             return []
         called_off = frozenset({*((name, "") for name in commit.facts.cancelled), *commit.facts.timers.items()})

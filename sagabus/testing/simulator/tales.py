@@ -9,7 +9,8 @@ from attrs import field, frozen
 
 from sagabus.testing.simulator.mail import Mail
 from sagabus.testing.simulator.records import Kept
-from sagabus.testing.simulator.sagas import Fault, Run, SagaTables
+from sagabus.testing.simulator.runs import Fault, Run
+from sagabus.testing.simulator.sagas import SagaTables
 from sagabus.testing.simulator.world import Tale
 
 _MOST_HANDLED: Final = 7

@@ -15,7 +15,7 @@ from sagabus.outgoing import Outgoing, OutgoingKind
 from sagabus.testing.simulator.desks import DeskError, Desks
 from sagabus.testing.simulator.errands import Errand
 from sagabus.testing.simulator.mail import Sketch
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.scene import START_MS, Scene, envelope_of
 from sagabus.testing.simulator.schedule import Commits, Crashes, Loads, Operates, RollsBack, Schedule, Step
 from sagabus.testing.simulator.stage import Committed, Held, Stage, deliveries, renamed

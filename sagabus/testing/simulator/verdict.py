@@ -11,7 +11,7 @@ from sagabus.commit import Lifecycle
 from sagabus.envelope import SagaKey
 from sagabus.errors import ConfigurationError
 from sagabus.testing.simulator.moment import Moment, moment_of
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Load, World
 from sagabus.testing.simulator.worlds import Worlds

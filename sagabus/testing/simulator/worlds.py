@@ -15,7 +15,8 @@ from sagabus.testing.simulator.departures import NOTHING, Departures
 from sagabus.testing.simulator.errands import Ends, Errand, Errands, Raises, Strays, Turn
 from sagabus.testing.simulator.mail import Mail, Sent, Sketch
 from sagabus.testing.simulator.records import ABSENT, Kept
-from sagabus.testing.simulator.sagas import Fault, Loaded, Move, SagaTables
+from sagabus.testing.simulator.runs import Fault, Loaded
+from sagabus.testing.simulator.sagas import Move, SagaTables
 from sagabus.testing.simulator.scene import Input
 from sagabus.testing.simulator.tales import Tales
 from sagabus.testing.simulator.wording import say

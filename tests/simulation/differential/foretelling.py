@@ -12,7 +12,7 @@ from attrs import define, evolve, field, frozen
 from sagabus.envelope import SagaKey
 from sagabus.testing.simulator.inquiry import Inquiry
 from sagabus.testing.simulator.records import Kept
-from sagabus.testing.simulator.sagas import Fault
+from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.world import Commit, Event, Load, World
 from sagabus.testing.simulator.worlds import Worlds
