@@ -83,24 +83,34 @@ class _Taking(NamedTuple):
     resent: int | None
 
 
-@frozen(eq=False)
+@define(eq=False)
 class _Write:
     """A commit to one record, whatever is in the queue and in other workers' hands, unless they have timers.
 
     Attributes:
         event: the commit.
         move: what becomes of it.
-        posting: what is sent; None for nothing.
         fault: what must not be.
+        posting: what is sent; None for nothing.
         renamed: what others have in hand -> what that is afterwards, as far as it was asked for; None where that is the
             same.
+        told: tale -> the tale afterwards, likewise.
+        timers: the items of timers that come into the queue, unless they are there.
+        back: the items that go back into the queue, and that of a MergeSagaState.
+        after: the number of the record afterwards.
+        awake: of the record afterwards; see there.
     """
 
     event: Commit
     move: Move
-    posting: Posting | None
     fault: Fault | None
+    posting: Posting | None
     renamed: dict[int, int] | None
+    told: dict[int, int] | None
+    timers: tuple[int, ...]
+    back: tuple[int, ...]
+    after: int
+    awake: dict[tuple[int, ...], tuple[int, ...]]
 
 
 @define(eq=False)
@@ -120,28 +130,7 @@ class _Course:
     fault: Fault | None = None
 
 
-@frozen(eq=False)
-class _Ground:
-    """All of a cell but what workers have in hand.
-
-    Attributes:
-        number: tells it from others.
-        saga: the number of the saga.
-        record, queue, story: as of a `Cell`.
-        takings: what may be wasted, and the time where that matters -> what can be loaded.
-        courses: hold, and the timers that others have in hand, if any -> what comes of its commit.
-    """
-
-    number: int
-    saga: int
-    record: int
-    queue: tuple[int, ...]
-    story: int
-    takings: dict[tuple[bool, bool, int], list[_Taking]] = field(factory=dict)
-    courses: dict[Any, _Course] = field(factory=dict)
-
-
-@frozen(eq=False)
+@define(eq=False)
 class _Standing:
     """What was worked out for a saga of which one record is stored.
 
@@ -158,6 +147,27 @@ class _Standing:
     awake: dict[tuple[int, ...], tuple[int, ...]] = field(factory=dict)
     idle: dict[int, bool] = field(factory=dict)
     settled: dict[int, tuple[int, Fault | None]] = field(factory=dict)
+
+
+@define(eq=False)
+class _Ground:
+    """All of a cell but what workers have in hand.
+
+    Attributes:
+        saga: the number of the saga.
+        record, queue, story: as of a `Cell`.
+        standing: of the record.
+        takings: what may be wasted, and the time where that matters -> what can be loaded.
+        courses: hold, and the timers that others have in hand, if any -> what comes of its commit.
+    """
+
+    saga: int
+    record: int
+    queue: tuple[int, ...]
+    story: int
+    standing: _Standing
+    takings: dict[tuple[bool, bool, int], list[_Taking]] = field(factory=dict)
+    courses: dict[Any, _Course] = field(factory=dict)
 
 
 @frozen(eq=False)
@@ -180,7 +190,7 @@ class Cells:
     _grounds: list[_Ground] = field(factory=list, init=False)
     _ground_of: dict[tuple[int, int, tuple[int, ...], int], int] = field(factory=dict, init=False)
     _standings: list[dict[int, _Standing]] = field(factory=list, init=False)
-    _told: dict[tuple[int, int, int], int] = field(factory=dict, init=False)
+    _told: dict[tuple[int, int], dict[int, int]] = field(factory=dict, init=False)
 
     def __getitem__(self, number: int) -> Cell:
         place, holds = self._cells[number]
@@ -207,7 +217,7 @@ class Cells:
         number = self._ground_of.get(known)
         if number is None:
             number = self._ground_of[known] = len(self._grounds)
-            self._grounds.append(_Ground(number, *known))
+            self._grounds.append(_Ground(saga, record, queue, story, self._standing(saga, record)))
         return number
 
     # -- what can happen -----------------------------------------------------------------------------------------
@@ -374,7 +384,7 @@ class Cells:
                     others = self._renamed(ground, write, others)
             after = course.busy
             if after is None:
-                after = course.busy = self._come_to(ground, write, *self._tell(ground, write))
+                after = course.busy = self._come_to(ground, write, self._tell(ground, write))
         cell = after, others
         at = self._number_of.get(cell)
         if at is None:
@@ -393,15 +403,30 @@ class Cells:
         return found
 
     def _write(self, ground: _Ground, hold: int, timers: tuple[int, ...]) -> _Write:
-        writes = self._standing(ground.saga, ground.record).writes
-        known = hold, timers, ground.story if self.settings.budget.rollbacks else 0
-        found = writes.get(known)
+        exactly = timers or self.settings.budget.rollbacks
+        known: Any = (hold, timers, ground.story if self.settings.budget.rollbacks else 0) if exactly else hold
+        found = ground.standing.writes.get(known)
         if found is None:
-            move = self.tables[ground.saga].commit(ground.record, hold, timers, ground.story)
-            posting = Posting(move.facts, move.decision) if move.facts or move.decision else None
-            renamed: dict[int, int] | None = {} if move.changed else None
-            found = writes[known] = _Write(Commit(ground.saga, hold), move, posting, move.fault, renamed)
+            found = ground.standing.writes[known] = self._work_out(ground, hold, timers)
         return found
+
+    def _work_out(self, ground: _Ground, hold: int, timers: tuple[int, ...]) -> _Write:
+        saga, table = ground.saga, self.tables[ground.saga]
+        move = table.commit(ground.record, hold, timers, ground.story)
+        tells = move.changed and move.outcome is not Outcome.LATE and self.settings.serial_merges
+        back = table.items_of(hold) if move.outcome is Outcome.AGAIN else ()
+        return _Write(
+            Commit(saga, hold),
+            move,
+            move.fault,
+            Posting(move.facts, move.decision) if move.facts or move.decision else None,
+            {} if move.changed else None,
+            self._told.setdefault((saga, table.holds[hold].run), {}) if tells else None,
+            move.timers if self.settings.timeouts else (),
+            back if move.merge is None else (*back, move.merge),
+            move.after,
+            self._standing(saga, move.after).awake,
+        )
 
     def _renamed(self, ground: _Ground, write: _Write, holds: tuple[int, ...]) -> tuple[int, ...]:
         """Return what others have in hand as it is after a commit."""
@@ -414,31 +439,24 @@ class Cells:
 
     def _free(self, ground: _Ground, course: _Course) -> int:
         """Return the ground after a commit where nobody is at work then, having looked at the tale that ends."""
-        write, move = course.write, course.write.move
-        story, queue = self._tell(ground, write)
-        kept = self._standing(ground.saga, move.after).kept
-        if move.changed and self.settings.serial_merges and (kept.single or kept.ended):
-            story, course.fault = self._settle(ground.saga, move.after, story)
+        write = course.write
+        story, kept = self._tell(ground, write), self._standing(ground.saga, write.after).kept
+        if write.move.changed and self.settings.serial_merges and (kept.single or kept.ended):
+            story, course.fault = self._settle(ground.saga, write.after, story)
         if course.fault is None:
-            course.free = self._come_to(ground, write, story, queue)
+            course.free = self._come_to(ground, write, story)
         return course.free or 0
 
-    def _tell(self, ground: _Ground, write: _Write) -> tuple[int, tuple[int, ...]]:
-        """Return the tale of a saga, and its queue with the timers that were set, after a commit."""
-        move, story, queue = write.move, ground.story, ground.queue
-        if move.changed:
-            if move.outcome is not Outcome.LATE and self.settings.serial_merges:
-                table = self.tables[ground.saga]
-                run = table.holds[write.event.hold].run
-                known = ground.saga, story, run
-                found = self._told.get(known)
-                if found is None:
-                    found = self._told[known] = self.tales.told(story, table.runs[run])
-                story = found
-            for timer in move.timers if self.settings.timeouts else ():
-                if timer not in queue:
-                    queue = tuple(sorted((*queue, timer)))
-        return story, queue
+    def _tell(self, ground: _Ground, write: _Write) -> int:
+        """Return the tale of a saga after a commit."""
+        if write.told is None:
+            return ground.story
+        found = write.told.get(ground.story)
+        if found is None:
+            table = self.tables[ground.saga]
+            run = table.runs[table.holds[write.event.hold].run]
+            found = write.told[ground.story] = self.tales.told(ground.story, run)
+        return found
 
     def _settle(self, saga: int, record: int, story: int) -> tuple[int, Fault | None]:
         """Return the tale that begins now that nobody is at work on a saga, having looked at the one that ends."""
@@ -448,14 +466,15 @@ class Cells:
             found = standing.settled[story] = self.tales.settled(story, self.tables[saga], standing.kept)
         return found
 
-    def _come_to(self, ground: _Ground, write: _Write, story: int, queue: tuple[int, ...]) -> int:
-        """Return the ground after a commit, with this tale, and this queue before anything goes back into it."""
-        move = write.move
-        if move.outcome is Outcome.AGAIN:
-            queue += self.tables[ground.saga].items_of(write.event.hold)
-        if move.merge is not None:
-            queue += (move.merge,)
-        return self._ground(ground.saga, move.after, self._awake(ground.saga, move.after, tuple(sorted(queue))), story)
+    def _come_to(self, ground: _Ground, write: _Write, story: int) -> int:
+        """Return the ground after a commit, where the tale is this."""
+        queue = ground.queue
+        if write.timers or write.back:
+            timers = [timer for timer in dict.fromkeys(write.timers) if timer not in queue]
+            queue = tuple(sorted((*queue, *timers, *write.back)))
+        if queue:
+            queue = write.awake.get(queue) or self._awake(ground.saga, write.after, queue)
+        return self._ground(ground.saga, write.after, queue, story)
 
     def _roll_back(self, ground: _Ground, holds: tuple[int, ...], budget: Budget, clock_ms: int) -> Step:
         table = self.tables[ground.saga]

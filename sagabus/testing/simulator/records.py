@@ -7,6 +7,7 @@ set of versions that it has seen, whatever the counters were; the rules are thos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from attrs import field, frozen
@@ -82,22 +83,22 @@ class Records:
 
     def keep(self, record: Record | None, past: tuple[Lost, ...], before: Sequence[Dot]) -> tuple[int, tuple[int, ...]]:
         """Remember a record in canonical form; return its number, and what its versions are called in it."""
-        records = [record, *(lost.record for lost in past)]
+        records = [record, *(lost.record for lost in past)] if past else [record]
         dots = self._ordered(records)
-        names = {dot: Dot(actor_of(number), 1) for number, dot in enumerate(dots)}
-        numbers = {dot: number for number, dot in enumerate(dots)}
         ranks = self._ranks(records)
-        renamed = [_canonical(kept, names, ranks, self.exact) for kept in records]
-        chain = tuple(Lost(kept, lost.items, lost.story) for kept, lost in zip(renamed[1:], past, strict=True))
         known = (
-            tuple(_seen_of(kept) for kept in renamed),
-            tuple((lost.items, lost.story) for lost in past),
+            tuple([_seen_of(kept, dots, ranks, self.exact) for kept in records]),
+            tuple([(lost.items, lost.story) for lost in past]),
         )
         number = self._number_of.get(known)
         if number is None:
             number = self._number_of[known] = len(self.all)
+            names = {dot: Dot(actor_of(place), 1) for place, dot in enumerate(dots)}
+            renamed = [_canonical(kept, names, ranks, self.exact) for kept in records]
+            chain = tuple(Lost(kept, lost.items, lost.story) for kept, lost in zip(renamed[1:], past, strict=True))
             self.all.append(self._kept(number, renamed[0], chain, tuple(names.values())))
-        return number, tuple(numbers.get(dot, -1) for dot in before)
+        places = {dot: place for place, dot in enumerate(dots)}
+        return number, tuple([places.get(dot, -1) for dot in before])
 
     def _ordered(self, records: Sequence[Record | None]) -> tuple[Dot, ...]:
         """Return the versions in the order in which they are named: that of their dots, or one that ignores it."""
@@ -155,6 +156,7 @@ class Records:
         return self.all[record].states
 
 
+@lru_cache
 def actor_of(number: int) -> str:
     """Return the actor of version number *number*: one that sorts as the number does."""
     return f"v{number:04d}"
@@ -184,17 +186,24 @@ def _canonical(record: Record | None, names: Mapping[Dot, Dot], ranks: Mapping[i
     )
 
 
-def _seen_of(record: Record | None) -> Any:
+def _seen_of(record: Record | None, dots: Sequence[Dot], ranks: Mapping[int, int], exact: bool) -> Any:
+    """Return what tells a record from others in canonical form; *dots* are all versions that count, in order."""
     if record is None:
         return None
-    versions = record.versions
+    clock, live = record.versions.clock, record.versions.live
     return (
         record.life,
         record.completed,
-        tuple((dot, v.state, v.parent, v.context.get("past")) for dot, v in versions.live.items()),
-        tuple(versions.clock),
+        tuple(
+            [
+                (number, v.state, v.parent, ranks[sum(v.context.values())] if ranks else None)
+                for number, dot in enumerate(dots)
+                if (v := live.get(dot)) is not None
+            ]
+        ),
+        tuple([number for number, dot in enumerate(dots) if clock.get(dot.actor, 0) >= dot.counter]),
         tuple(sorted(record.timers.items())),
         record.pending_merge,
         record.starter,
-        frozenset(record.consumed),
+        frozenset(record.consumed) if exact else None,
     )

@@ -8,14 +8,15 @@ covers, whether those it was computed from are live, and whether it has seen wha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from sagabus.commit import Commit, Outcome, Result
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import SagaKey
-from sagabus.outgoing import posted_merge
+from sagabus.outgoing import merge_id, posted_merge
 from sagabus.saga import Saga
 from sagabus.store.memory import Record, apply_commit
 from sagabus.testing.simulator.mail import Mail, Sketch
@@ -25,6 +26,10 @@ from sagabus.testing.simulator.scene import START_MS
 from sagabus.versions import Dot
 
 _LOST: Final = Dot("lost", 1)
+_FIELDS: Final = tuple(each.name for each in fields(Commit))
+_VALUES: Final = attrgetter(*_FIELDS)
+_CONTEXT: Final = _FIELDS.index("context")
+_PARENTS: Final = _FIELDS.index("parents")
 
 
 class Rules(Protocol):
@@ -53,6 +58,14 @@ class Hold(NamedTuple):
     lost: bool
 
 
+class View(NamedTuple):
+    """What a hold has seen; see there."""
+
+    seen: int
+    parents: tuple[int, ...]
+    lost: bool
+
+
 @frozen(eq=False)
 class Move:
     """What came of a commit.
@@ -67,6 +80,7 @@ class Move:
         merge: the item of the MergeSagaState that was posted; None where none was.
         changed: whether the record is another one now.
         fault: what must not be.
+        seen_as: view before -> view afterwards, as far as it was asked for.
     """
 
     outcome: Outcome
@@ -79,6 +93,7 @@ class Move:
     merge: int | None = None
     changed: bool = False
     fault: Fault | None = None
+    seen_as: dict[int, int] = field(factory=dict)
 
 
 @frozen(eq=False)
@@ -107,7 +122,12 @@ class SagaTables:
     runs: Runs = field(init=False)
     holds: list[Hold] = field(factory=list, init=False)
     _loads: dict[Any, Loaded] = field(factory=dict, init=False)
-    _hold_of: dict[Hold, int] = field(factory=dict, init=False)
+    _hold_of: dict[tuple[int, int], int] = field(factory=dict, init=False)
+    _views: list[View] = field(factory=list, init=False)
+    _view_of: dict[View, int] = field(factory=dict, init=False)
+    _view_of_hold: list[int] = field(factory=list, init=False)
+    _refused: dict[tuple[int, Outcome, str], Move] = field(factory=dict, init=False)
+    _merges: dict[tuple[int, str], Sketch] = field(factory=dict, init=False)
     _concrete: dict[int, Commit] = field(factory=dict, init=False)
     _rollbacks: dict[Any, Move] = field(factory=dict, init=False)
 
@@ -132,13 +152,22 @@ class SagaTables:
             return made
         seen = sum(1 << number for number, dot in enumerate(kept.dots) if kept.clock.get(dot.actor))
         parents = kept.live if made.commit.parents else ()
-        return Loaded(self._hold(Hold(made.number, seen, parents, False)))
+        return Loaded(self._hold(made.number, self._view(seen, parents, False)))
 
-    def _hold(self, hold: Hold) -> int:
-        number = self._hold_of.get(hold)
+    def _view(self, seen: int, parents: tuple[int, ...], lost: bool) -> int:
+        view = View(seen, parents, lost)
+        number = self._view_of.get(view)
         if number is None:
-            number = self._hold_of[hold] = len(self.holds)
-            self.holds.append(hold)
+            number = self._view_of[view] = len(self._views)
+            self._views.append(view)
+        return number
+
+    def _hold(self, run: int, view: int) -> int:
+        number = self._hold_of.get((run, view))
+        if number is None:
+            number = self._hold_of[run, view] = len(self.holds)
+            self.holds.append(Hold(run, *self._views[view]))
+            self._view_of_hold.append(view)
         return number
 
     def items_of(self, hold: int) -> tuple[int, ...]:
@@ -163,11 +192,11 @@ class SagaTables:
         kept, run, commit = self.records[record], self.runs[self.holds[hold].run], self.concrete(hold)
         result, after = self.rules(kept.record, commit, actor=actor_of(len(kept.dots)), now_ms=START_MS, by="")
         if after is None:
-            return self._move(result, kept.number, tuple(range(len(kept.dots))))
+            return self._refusal(kept, result)
         stored = result.outcome is Outcome.STORED
-        facts = [sketch for _, sketch in run.facts if not sketch.is_timer]
+        facts = tuple(sketch for _, sketch in run.facts if not sketch.is_timer)
         decided = stored and commit.decision is not None
-        decision = [sketch for _, sketch in run.decision if not sketch.is_timer] if decided else []
+        decision = tuple(sketch for _, sketch in run.decision if not sketch.is_timer) if decided else ()
         names: dict[str, str] = {}
         timers: list[int] = []
         pending = {self.mail.named(self.key, id_) for id_ in after.timers.values()}
@@ -180,23 +209,42 @@ class SagaTables:
                 timers.append(number)
         merge: int | None = None
         if result.posted_merge:
-            posted = posted_merge(self.key, commit.life, commit.ids[-1], self.definition.endpoint, START_MS)
-            merge = self.mail.fresh(self.key, self.mail.sketch(posted, START_MS), ())
-            names[posted.id] = self.mail.items[merge].name
+            merge = self.mail.fresh(self.key, self._posted(commit), ())
+            names[merge_id(self.key, commit.life, commit.ids[-1])] = self.mail.items[merge].name
         past = (*kept.past, Lost(kept.record, run.items, story))[-self.rollbacks :] if self.rollbacks else ()
         number, renamed = self.records.keep(_renamed_ids(after, names), past, kept.dots)
         # By name: of two timers that say different things, both may have it, one after the other.
-        live = set((self.records[number].record or Record()).timers.values())
-        return self._move(
-            result,
+        live = set((self.records[number].record or Record()).timers.values()) if timers else ()
+        return Move(
+            result.outcome,
+            result.reason,
             number,
             renamed,
-            tuple(facts),
-            tuple(decision),
+            facts,
+            decision,
             tuple(timer for timer in timers if self.mail.items[timer].name in live),
             merge,
+            True,
             self._judge(kept, commit, result, after, bool(decision)),
         )
+
+    def _refusal(self, kept: Kept, result: Result) -> Move:
+        """Return what becomes of a commit that changes nothing."""
+        known = kept.number, result.outcome, result.reason
+        found = self._refused.get(known)
+        if found is None:
+            same = tuple(range(len(kept.dots)))
+            found = self._refused[known] = Move(result.outcome, result.reason, kept.number, same)
+        return found
+
+    def _posted(self, commit: Commit) -> Sketch:
+        """Return the MergeSagaState that is posted with a commit: another for each only where ids are exact."""
+        known = commit.life, commit.ids[-1] if self.mail.exact else ""
+        found = self._merges.get(known)
+        if found is None:
+            posted = posted_merge(self.key, commit.life, commit.ids[-1], self.definition.endpoint, START_MS)
+            found = self._merges[known] = self.mail.sketch(posted, START_MS)
+        return found
 
     def concrete(self, hold: int) -> Commit:
         """Return the commit of a run as one that was computed from the versions as they are called now."""
@@ -207,7 +255,9 @@ class SagaTables:
             if lost:
                 context[_LOST.actor] = _LOST.counter
             dots = tuple(Dot(actor_of(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
-            found = self._concrete[hold] = evolve(self.runs[run].commit, context=context, parents=dots)
+            values = list(_VALUES(self.runs[run].commit))
+            values[_CONTEXT], values[_PARENTS] = context, dots
+            found = self._concrete[hold] = Commit(*values)
         return found
 
     def _judge(self, kept: Kept, commit: Commit, result: Result, after: Record, decided: bool) -> Fault | None:
@@ -225,24 +275,24 @@ class SagaTables:
             return Fault("unsettled", f"{self.key} has {live} versions and no MergeSagaState under way")
         return None
 
-    @staticmethod
-    def _move(result: Result, after: int, renamed: tuple[int, ...], *rest: Any) -> Move:
-        changed = result.outcome not in (Outcome.AGAIN, Outcome.DUPLICATE)
-        facts, decision, timers, merge, fault = rest or ((), (), (), None, None)
-        return Move(result.outcome, result.reason, after, renamed, facts, decision, timers, merge, changed, fault)
-
     def rename(self, hold: int, move: Move) -> int:
         """Return a hold as it is after somebody else's commit, or after a failover."""
-        run, seen, parents, lost = self.holds[hold]
-        now_seen = 0
+        view = self._view_of_hold[hold]
+        after = move.seen_as.get(view)
+        if after is None:
+            after = move.seen_as[view] = self._seen_as(self._views[view], move)
+        return self._hold(self.holds[hold].run, after)
+
+    def _seen_as(self, view: View, move: Move) -> int:
+        seen, lost = 0, view.lost
         for before, now in enumerate(move.renamed):
-            if seen >> before & 1:
+            if view.seen >> before & 1:
                 if now >= 0:
-                    now_seen |= 1 << now
+                    seen |= 1 << now
                 elif now == _TAKEN_BACK:
                     lost = True
-        now_parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in parents)
-        return self._hold(Hold(run, now_seen, now_parents, lost))
+        parents = tuple(max(move.renamed[number], -1) if number >= 0 else -1 for number in view.parents)
+        return self._view(seen, parents, lost)
 
     def roll_back(self, record: int) -> tuple[Move, Lost]:
         """Return what a failover makes of a record, and what it takes back."""
