@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
 
@@ -242,9 +242,9 @@ def apply_commit(
     again = _refusal(record, commit)
     if again:
         return Result(Outcome.AGAIN, again, live=len(live)), None
-    after = _copy(record, commit)
-    live = after.versions.live
+    live = {} if record is None or _begins_anew(record, commit) else record.versions.live
     if commit.late:  # 2
+        after = _copy(record, commit)
         _consume(after, commit, commit.facts.outgoing, {}, now_ms)
         _remember(after, commit, Outcome.LATE, None, now_ms, by)
         return Result(Outcome.LATE, live=len(live)), after
@@ -258,6 +258,7 @@ def apply_commit(
             return Result(Outcome.AGAIN, "siblings", live=len(live)), None
     if commit.completes and commit.facts.state is None and not (settles and len(live) == 1):  # 7
         return Result(Outcome.AGAIN, "settle", live=len(live)), None
+    after = _copy(record, commit)
     decided = settles and commit.decision is not None
     last = commit.decision if decided else commit.facts
     assert last is not None
@@ -292,6 +293,10 @@ def _refusal(record: Record | None, commit: Commit) -> str:
     return "" if includes(record.versions.clock, commit.context) else "clock"  # 3
 
 
+def _begins_anew(record: Record, commit: Commit) -> bool:
+    return record.completed and not commit.late
+
+
 def _copy(record: Record | None, commit: Commit) -> Record:
     """Return a record that may be changed, begun anew where the commit begins a life."""
     if record is None:
@@ -308,10 +313,13 @@ def _copy(record: Record | None, commit: Commit) -> Record:
         list(record.history),
         record.expires_ms,
     )
-    if record.completed and not commit.late:
+    if _begins_anew(record, commit):
         after.life, after.completed, after.expires_ms, after.starter = commit.life, False, None, commit.starter
         after.versions, after.timers = VersionSet(record.versions.clock), {}
     return after
+
+
+_UNNAMED: Final = StoredVersion(Dot("", 0), {}, b"")
 
 
 def _write(record: Record, commit: Commit, half: Half, actor: str) -> Dot | None:
@@ -321,9 +329,9 @@ def _write(record: Record, commit: Commit, half: Half, actor: str) -> Dot | None
     live = record.versions.live
     if len(live) == 1 and commit.parents == tuple(live) and next(iter(live.values())).state == half.state:  # 8
         return None
-    version = StoredVersion(Dot("", 0), commit.context, half.state, commit.parent)
-    versions, dot = record.versions.put(commit.context, actor, version)
-    record.versions = VersionSet(versions.clock, {**versions.live, dot: evolve(version, dot=dot)})
+    versions, dot = record.versions.put(commit.context, actor, _UNNAMED)
+    version = StoredVersion(dot, commit.context, half.state, commit.parent)
+    record.versions = VersionSet(versions.clock, {**versions.live, dot: version})
     return dot
 
 

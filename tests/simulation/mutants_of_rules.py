@@ -35,13 +35,14 @@ _REFUSED: Final = """    again = _refusal(record, commit)
         return Result(Outcome.AGAIN, again, live=len(live)), None
 """
 _LATE_BLOCK: Final = """    if commit.late:  # 2
+        after = _copy(record, commit)
         _consume(after, commit, commit.facts.outgoing, {}, now_ms)
         _remember(after, commit, Outcome.LATE, None, now_ms, by)
         return Result(Outcome.LATE, live=len(live)), after
 """
 _LATE_FIRST: Final = _LATE_BLOCK.replace(
     "    if commit.late:  # 2\n",
-    "    if commit.late and not _refusal(record, commit):\n        after = _copy(record, commit)\n",
+    "    if commit.late and not _refusal(record, commit):\n",
 )
 _MERGED: Final = """    if commit.merged and not all(dot in live for dot in commit.parents):  # 5
         return Result(Outcome.AGAIN, "merged", live=len(live)), None
