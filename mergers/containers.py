@@ -80,13 +80,15 @@ def _agree(items: Sequence[Any]) -> bool:
     That is what most keys of a large mapping come to: they were there before the siblings parted.
     """
     first = items[0]
-    kind = type(first)
-    return len(items) > 1 and kind in _PLAIN and all(type(item) is kind and item == first for item in items[1:])
+    if len(items) < 2 or type(first) not in _PLAIN or items.count(first) < len(items):
+        return False
+    return len(set(map(type, items))) == 1  # 1 and True are equal, and not the same
 
 
 def _require_mappings(values: Sequence[Any]) -> None:
-    if not all(isinstance(value, Mapping) for value in values):
-        raise UnmergeableError(tuple(values), "by_key is for mappings")
+    for value in values:
+        if type(value) is not dict and not isinstance(value, Mapping):
+            raise UnmergeableError(tuple(values), "by_key is for mappings")
 
 
 def _under(key: Any, merge: Callable[..., V], *values: Any) -> V:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import attrs
@@ -38,26 +39,31 @@ class Fields(Bound):
 
     def fold(self, values: Sequence[Any]) -> Any:
         merged = {}
-        for field in self._fields():
-            said = [self._said(value, field.name) for value in values]
-            merged[str(field.alias)] = _under(field.name, self.bound[field.name].fold, said)
+        for field in self._fields:
+            name, alias = field.name, field.alias
+            if self.rules[name].beside is None:
+                said = [getattr(value, name) for value in values]
+            else:
+                said = [self._said(value, name) for value in values]
+            merged[str(alias)] = _under(name, self.bound[name].fold, said)
         return self.state_type(**merged)
 
     def replay(self, onto: Any, changed: Any, ancestor: Any) -> Any:
         merged = {}
-        for field in self._fields():
+        for field in self._fields:
             said = [self._said(value, field.name) for value in (onto, changed, ancestor)]
             merged[str(field.alias)] = _under(field.name, self.bound[field.name].replay, *said)
         return self.state_type(**merged)
 
     def order(self, a: Any, b: Any, ancestor: Any) -> int:
         """Return which side goes first: one order for all fields, or no order of messages would give the result."""
-        for field in self._fields():
+        for field in self._fields:
             said = [self._said(value, field.name) for value in (a, b, ancestor)]
             if found := _under(field.name, self.bound[field.name].order, *said):
                 return found
         return 0
 
+    @cached_property
     def _fields(self) -> Sequence[attrs.Attribute[Any]]:
         return attrs.fields(self.state_type)  # type: ignore[no-any-return]
 

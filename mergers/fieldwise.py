@@ -47,8 +47,9 @@ class StateMerger(Generic[S]):
         raise NotImplementedError
 
     def _require_own(self, *states: object) -> None:
+        own = self.state_type
         for state in states:
-            if type(state) is not self.state_type:
+            if type(state) is not own:
                 wanted, given = self.state_type.__qualname__, type(state).__qualname__
                 raise TypeError(f"a merger of {wanted} was given {given}; make one with fieldwise({given})")
 

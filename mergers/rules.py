@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import typing
 from collections.abc import Callable, Sequence, Set
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mergers.annotations import bare, class_of
 from mergers.binding import Beside, Place, Rule, comparing
@@ -13,9 +13,13 @@ from mergers.bound import Fold
 from mergers.errors import UnmergeableError
 from mergers.order import owned, rank
 
+_ALWAYS_ORDERED: Final = frozenset({str, int, bool, bytes})
+
 
 def _extreme(name: str, choose: Callable[[Sequence[Any]], Any]) -> Rule:
     def ordered(values: Sequence[Any]) -> Any:
+        if _ALWAYS_ORDERED.issuperset(map(type, values)):
+            return choose(values)
         if any(isinstance(value, Set) for value in values):
             raise UnmergeableError(tuple(values), "sets have no highest or lowest; use union")
         if any(value != value for value in values):  # NaN, which alone differs from itself
