@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sagabus.codec import StateCodec
 from sagabus.errors import ConfigurationError, DefinitionError, SagabusError
 from sagabus.saga import Saga
 from sagabus.testing.laws import merge_search, merger_check, merger_laws, other_process
+from sagabus.testing.laws.merge_trial import Answers
 from sagabus.testing.laws.merger_check import MergerError, check_merger
 from sagabus.testing.laws.merger_laws import examine, refute
 from sagabus.testing.laws.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
@@ -145,6 +147,35 @@ def test_check_writes_no_example_database(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == "refuted\n"
     assert not list(tmp_path.glob(".hypothesis/examples"))
+
+
+def test_refute_that_is_given_answers_asks_for_none_of_them_again() -> None:
+    """A merger is asked once for each list of states, and for the siblings as they are once more each time."""
+    asked: list[tuple[int, ...]] = []
+
+    def heard(siblings: Sequence[Count]) -> Count:
+        asked.append(tuple(each.n for each in siblings))
+        return greatest(siblings)
+
+    answers = Answers()
+    for numbers in ((1, 2), (1, 2, 3), (2, 1), (1, 2, 3)):
+        assert refute(heard, counts(*numbers), CODEC, answers=answers) is None
+    again = Counter({(1, 2): 1, (1, 2, 3): 2, (2, 1): 1})
+    assert Counter(asked) == Counter(dict.fromkeys(asked, 1)) + again
+
+
+def test_refute_that_is_given_answers_notices_that_they_are_others_now() -> None:
+    """A merger that has changed its mind since is not deterministic."""
+    answers, shift = Answers(), [0]
+
+    def shifting(siblings: Sequence[Count]) -> Count:
+        return Count(max(each.n for each in siblings) + shift[0])
+
+    assert refute(shifting, counts(1, 2), CODEC, answers=answers) is None
+    shift[0] = 1
+    found = refute(shifting, counts(1, 2), CODEC, answers=answers)
+    assert found is not None
+    assert found.law is Law.DETERMINISTIC
 
 
 # -- a broken merger for each law ------------------------------------------------------------------------------------

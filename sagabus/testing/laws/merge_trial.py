@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from functools import lru_cache, partial
+from operator import is_
+from typing import Any, Final, NamedTuple
+
+from attrs import field, frozen
 
 from sagabus.codec import StateCodec
 from sagabus.errors import UnmergeableStateError
@@ -49,8 +52,17 @@ class Term(NamedTuple):
         return self.state is None
 
 
-Answers: TypeAlias = dict[tuple[bytes | None, ...], tuple[bytes | None, str]]
-"""What a merger was given, in order -> what it made of it; or, for None, why it refused."""
+@frozen(eq=False)
+class Answers:
+    """What a merger has answered, and how states are read again, so that neither is looked at twice.
+
+    Attributes:
+        of: what the merger was given, in order -> what it made of it; or, for None, why it refused.
+        read: a stored state -> the same, once it was read and stored again.
+    """
+
+    of: dict[tuple[bytes | None, ...], tuple[bytes | None, str]] = field(factory=dict)
+    read: dict[bytes, bytes] = field(factory=dict)
 
 
 class BrokenCallError(Exception):
@@ -80,11 +92,25 @@ class MergeTrial:
 
     def merge(self, *terms: Term) -> Term:
         """Return `merge([...])` of *terms*, none of which is refused."""
-        return self._merged(_list_form(len(terms)), terms)
+        if self._answers is None:
+            return self._call(_list_form(len(terms)), terms)
+        answer = self._answers.of.get(tuple([term[1] for term in terms]))
+        if answer is None:
+            return self._noted(_list_form(len(terms)), terms)
+        term: Term = _new_term((_list_form(len(terms)), answer[0], terms, (), answer[1]))
+        return term
 
     def merge_from(self, a: Term, b: Term, ancestor: Term) -> Term:
         """Return `merge(a, b, ancestor)`."""
-        return self._merged(_FROM_ANCESTOR, (a, b, ancestor))
+        terms = (a, b, ancestor)
+        if self._answers is None:
+            return self._call(_FROM_ANCESTOR, terms)
+        answer = self._answers.of.get((a.state, b.state, ancestor.state))
+        return (
+            self._noted(_FROM_ANCESTOR, terms)
+            if answer is None
+            else Term(_FROM_ANCESTOR, answer[0], terms, (), answer[1])
+        )
 
     def again(self, term: Term) -> Term:
         """Return what the call that made *term* makes now."""
@@ -104,19 +130,15 @@ class MergeTrial:
         """Return that *law* is broken, for *terms* should have been equal."""
         return self._refutation(law, terms, tuple(self._shown(term) for term in terms))
 
-    def _merged(self, form: str, terms: tuple[Term, ...]) -> Term:
-        if self._answers is None:
-            return self._call(form, terms)
-        given = tuple([term.state for term in terms])
-        answer = self._answers.get(given)
-        if answer is None:
-            made = self._call(form, terms)
-            self._answers[given] = made.state, made.refusal
-            return made
-        return Term(form, answer[0], terms, (), answer[1])
+    def _noted(self, form: str, terms: tuple[Term, ...]) -> Term:
+        made = self._call(form, terms)
+        if self._answers is not None:
+            self._answers.of[tuple([term.state for term in terms])] = made.state, made.refusal
+        return made
 
     def _call(self, form: str, terms: tuple[Term, ...]) -> Term:
-        copies = [self._decoded(term) for term in terms]
+        decode = self._codec.decode
+        copies = [decode(term[1]) for term in terms if term[1] is not None]  # what was refused is given to no merge
         given = list(copies)
         try:
             answer = self._merger(*given) if form is _FROM_ANCESTOR else self._merger(given)
@@ -140,12 +162,18 @@ class MergeTrial:
         Raises:
             BrokenCallError: it did.
         """
+        encode, kept = self._codec.encode, len(given) == len(copies) and all(map(is_, given, copies))
+        try:
+            if kept and [encode(copy) for copy in copies] == [term[1] for term in terms]:
+                return
+        except (TypeError, ValueError, OverflowError):
+            pass  # one was made into something that cannot be written, and is looked for now
         for term, copy in zip(terms, copies, strict=True):
             if self._changed(term, copy):
                 call = Term(form, None, terms).call
                 results = (self._shown(term), Result(f"{term.call} after {call}", copy))
                 raise BrokenCallError(self._refutation(Law.MUTATES_NOTHING, terms, results))
-        if list(map(id, given)) != list(map(id, copies)):
+        if not kept:
             call = Term(form, None, terms).call
             now = Result(f"the list after {call}", error=f"a list of {len(given)} siblings, or in another order")
             raise BrokenCallError(self._refutation(Law.MUTATES_NOTHING, terms, (now,)))
@@ -158,7 +186,13 @@ class MergeTrial:
 
     def _stored(self, state: Any) -> bytes:
         """Return the bytes that *state* has once it was stored and read again."""
-        return self._codec.encode(self._codec.decode(self._codec.encode(state)))
+        data = self._codec.encode(state)
+        if self._answers is None:
+            return self._codec.encode(self._codec.decode(data))
+        found = self._answers.read.get(data)
+        if found is None:
+            found = self._answers.read[data] = self._codec.encode(self._codec.decode(data))
+        return found
 
     def _decoded(self, term: Term) -> Any:
         assert term.state is not None  # what was refused is given to no merge
@@ -173,6 +207,7 @@ class MergeTrial:
         return Refutation(law, merger_name(self._merger), states, results)
 
 
+_new_term: Final = partial(tuple.__new__, Term)
 _FROM_ANCESTOR: Final = "merge({}, {}, {})"
 _AFTER: Final = "{} after {}"
 

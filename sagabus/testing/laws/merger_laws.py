@@ -130,7 +130,7 @@ def examine(
                 if left.state != right.state:
                     unsteady = _unsteady(partial(compare, MergeTrial(merger, codec)))
                     return Verdict(trial.refutation(*unsteady or (law, left, right)))
-                refused &= left.refused
+                refused &= left.state is None
     except BrokenCallError as broken:
         return Verdict(broken.refutation)
     return Verdict(refused=refused)

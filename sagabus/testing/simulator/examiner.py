@@ -32,7 +32,7 @@ class Examiner(Examination):
     merger_laws: bool = True
     _purity: Purity = field(init=False)
     _tried: dict[Any, Fault | None] = field(factory=dict, init=False)
-    _answers: Answers = field(factory=dict, init=False)
+    _answers: Answers = field(factory=Answers, init=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_purity", Purity(self.definition, self.clocked))
