@@ -296,6 +296,56 @@ def test_explore_of_an_impure_merger_is_a_broken_law() -> None:
     assert failure.kind == "merger"
 
 
+@pytest.mark.parametrize("laws", [True, False])
+def test_explore_of_a_merger_that_asks_a_clock_is_impure_whatever_it_makes_of_the_time(laws: bool) -> None:
+    """A merger is watched like a handler, also where what it makes is lawful, and where its laws are not looked at."""
+
+    def timed(siblings: Any) -> Text:
+        time.monotonic()
+        return max(siblings, key=lambda text: text.said)
+
+    class Timed(Saga[Text], key="order", merger=timed):
+        @starts
+        def begun(self, m: Begin) -> None:
+            pass
+
+        @handles
+        def added(self, m: Add) -> None:
+            self.state.said = max(self.state.said, m.word)
+
+    failure = explore(
+        Timed, start=START, messages=[Add("a"), Add("b"), Add("c")], must_end=False, merger_laws=laws
+    ).failure
+    assert failure is not None
+    assert failure.kind == "impure"
+    assert "timed" in failure.problem
+    assert "time.monotonic()" in failure.problem
+
+
+def test_explore_of_a_merger_that_changes_its_mind_later_is_a_broken_law() -> None:
+    """What a merger answers is remembered; each set of siblings that is reached is merged once more all the same."""
+    asked: list[int] = []
+
+    def fickle(siblings: Any) -> Text:
+        asked.append(len(siblings))
+        words = sorted({sibling.said for sibling in siblings})
+        return Text(words[-1] if len(asked) < 40 else f"{words[-1]} of {len(asked)}")
+
+    class Fickle(Saga[Text], key="order", merger=fickle):
+        @starts
+        def begun(self, m: Begin) -> None:
+            pass
+
+        @handles
+        def added(self, m: Add) -> None:
+            self.state.said = max(self.state.said, m.word)
+
+    failure = explore(Fickle, start=START, messages=[Add("a"), Add("b"), Add("c")], must_end=False, workers=3).failure
+    assert len(asked) > 40
+    assert failure is not None
+    assert failure.kind in ("merger", "impure")
+
+
 def test_explore_of_a_merger_that_refuses_some_siblings_examines_the_runs_on_others() -> None:
     """What cannot be merged is told as such, and does not keep other runs from being examined."""
 

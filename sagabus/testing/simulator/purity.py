@@ -44,6 +44,7 @@ _CLOCKS: Final[frozenset[Callable[..., Any]]] = frozenset(
 _NOW: Final = frozenset({"now", "utcnow", "today"})
 _SUSPICIOUS: Final = frozenset({*(clock.__name__ for clock in _CLOCKS), *_NOW, "random", "getrandbits"})
 _LOGGING: Final = ("logging", "structlog", "rich", "warnings")
+_CHANGEABLE: Final = (list, dict, set, bytearray)
 _BETWEEN: Final = ("random", "uuid", "secrets", "datetime")
 
 
@@ -175,7 +176,7 @@ def _shared_values(cls: type[Saga[Any]]) -> Iterator[tuple[str, object]]:
         if base is Saga:
             return
         for name, value in vars(base).items():
-            if isinstance(value, list | dict | set | bytearray) and not name.startswith("__"):
+            if isinstance(value, _CHANGEABLE) and not name.startswith("__"):
                 yield name, value
 
 

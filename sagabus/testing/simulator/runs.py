@@ -6,9 +6,10 @@ Of siblings, a run sees what they merge to and, where its class is told of merge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Lifecycle, Snapshot, StoredVersion, Want
@@ -20,7 +21,7 @@ from sagabus.store.memory import take_snapshot
 from sagabus.testing.simulator.mail import Mail, Sketch
 from sagabus.testing.simulator.records import Kept
 from sagabus.testing.simulator.scene import START_MS, envelope_of
-from sagabus.versions import Dot
+from sagabus.versions import Dot, VersionVector
 
 _DOT: Final = Dot("alone", 1)
 
@@ -215,10 +216,7 @@ class Runs:
         opening = self._opening(kept, items, now_ms, merged)
         commit = self._examined.get(opening)
         if commit is None or (merged is not None and merged not in self._watched):
-            # The merger is part of what is examined, so what siblings merge to is not enough the first time.
-            commit = self._examined[opening] = self._examine(kept, opening)
-            if merged is not None:
-                self._watched.add(merged)
+            commit = self._examined[opening] = self._examine(kept, opening, merged)
         if isinstance(commit, Fault):
             return Loaded(None, fault=commit)
         if len(commit.ids) == len(items):
@@ -231,9 +229,16 @@ class Runs:
             return Loaded(None, "unmergeable", commit.unmergeable)
         return Loaded(None, "early" if commit.early else "stale" if commit.stale else "consumed")
 
-    def _examine(self, kept: Kept, opening: Opening) -> Commit | Fault:
+    def _examine(self, kept: Kept, opening: Opening, merged: bytes | None) -> Commit | Fault:
         snapshot, incoming = self._snapshot(kept, opening)
-        commit = self._alone.pop(opening, None) if len(kept.states) < 2 else None
+        commit = self._alone.pop(opening, None)
+        if merged is not None:
+            if merged in self._watched and not opening.siblings:
+                # The merger was seen at work on these or others; what it makes is as good as a version.
+                snapshot = evolve(snapshot, versions=(StoredVersion(_DOT, {}, merged),))
+            else:
+                commit = None
+            self._watched.add(merged)
         if commit is None:
             commit = advance(self.definition, snapshot, incoming)
         return self.examination.run(snapshot, incoming, commit) or commit
@@ -251,7 +256,7 @@ class Runs:
         found = self._begun.get(known)
         if found is None:
             if kept.record is not None and len(commit.parents) != len(parents):
-                commit = evolve(commit, parents=tuple(kept.record.versions.live))
+                commit = with_parents(commit, commit.context, tuple(kept.record.versions.live))
             found = self._begun[known] = self._runs[self._number(opening, commit, told)]
         return found
 
@@ -296,6 +301,19 @@ class Runs:
         if half is None:
             return ()
         return tuple((m.id, self.mail.sketch(m, now_ms)) for sent in half.outgoing.values() for m in sent)
+
+
+def with_parents(commit: Commit, context: VersionVector, parents: tuple[Dot, ...]) -> Commit:
+    """Return *commit* as one that has seen *context*, and was computed from *parents*."""
+    values = list(_VALUES(commit))
+    values[_CONTEXT], values[_PARENTS] = context, parents
+    return Commit(*values)
+
+
+_FIELDS: Final = tuple(each.name for each in fields(Commit))
+_VALUES: Final = attrgetter(*_FIELDS)
+_CONTEXT: Final = _FIELDS.index("context")
+_PARENTS: Final = _FIELDS.index("parents")
 
 
 def _half_known(half: Half | None, sketched: tuple[tuple[str, Sketch], ...]) -> Any:

@@ -8,10 +8,9 @@ covers, whether those it was computed from are live, and whether it has seen wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
-from attrs import evolve, field, fields, frozen
+from attrs import evolve, field, frozen
 
 from sagabus.commit import Commit, Outcome, Result
 from sagabus.definition import SagaDefinition
@@ -21,15 +20,11 @@ from sagabus.saga import Saga
 from sagabus.store.memory import Record, apply_commit
 from sagabus.testing.simulator.mail import Mail, Sketch
 from sagabus.testing.simulator.records import Kept, Lost, Records, actor_of
-from sagabus.testing.simulator.runs import Examination, Fault, Loaded, Runs
+from sagabus.testing.simulator.runs import Examination, Fault, Loaded, Runs, with_parents
 from sagabus.testing.simulator.scene import START_MS
 from sagabus.versions import Dot
 
 _LOST: Final = Dot("lost", 1)
-_FIELDS: Final = tuple(each.name for each in fields(Commit))
-_VALUES: Final = attrgetter(*_FIELDS)
-_CONTEXT: Final = _FIELDS.index("context")
-_PARENTS: Final = _FIELDS.index("parents")
 
 
 class Rules(Protocol):
@@ -255,9 +250,7 @@ class SagaTables:
             if lost:
                 context[_LOST.actor] = _LOST.counter
             dots = tuple(Dot(actor_of(n) if n >= 0 else f"gone{place}", 1) for place, n in enumerate(parents))
-            values = list(_VALUES(self.runs[run].commit))
-            values[_CONTEXT], values[_PARENTS] = context, dots
-            found = self._concrete[hold] = Commit(*values)
+            found = self._concrete[hold] = with_parents(self.runs[run].commit, context, dots)
         return found
 
     def _judge(self, kept: Kept, commit: Commit, result: Result, after: Record, decided: bool) -> Fault | None:

@@ -194,7 +194,7 @@ class Scene:
 
 def envelope_of(outgoing: Outgoing) -> Envelope:
     """Return the envelope that an outgoing message is."""
-    return decode(outgoing.body)
+    return decode(outgoing.body) if outgoing.envelope is None else outgoing.envelope
 
 
 def _kept_short(definition: SagaDefinition) -> SagaDefinition:
