@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
 
@@ -451,3 +452,18 @@ def test_explore_decisions_are_those_of_all_sagas() -> None:
         outcomes=[[Collected("2", ["b"]), Collected("1", ["a"])]],
     ).assert_ok()
     assert len(result.outcomes) == 1
+
+
+def test_explore_leaves_next_to_nothing_to_the_collector() -> None:
+    """What a search piles up is gone with it, and the collector is on again, with nothing withheld from it."""
+    scores = [ScoreReported(bureau=name, score=700) for name in ("equifax", "experian", "transunion", "schufa")]
+    gc.collect()
+    gc.disable()
+    try:
+        states = explore(CreditCheck, start=[CheckCredit(customer="42")], messages=scores).states
+        assert gc.collect() < states / 2
+    finally:
+        gc.enable()
+    explore(CreditCheck, start=[CheckCredit(customer="42")], messages=scores[:2])
+    assert gc.isenabled()
+    assert not gc.get_freeze_count()

@@ -98,7 +98,7 @@ class _Write:
         timers: the items of timers that come into the queue, unless they are there.
         back: the items that go back into the queue, and that of a MergeSagaState.
         after: the number of the record afterwards.
-        awake: of the record afterwards; see there.
+        awake, settled: of the record afterwards; see there. Nothing is settled where that is not looked at.
     """
 
     event: Commit
@@ -111,23 +111,7 @@ class _Write:
     back: tuple[int, ...]
     after: int
     awake: dict[tuple[int, ...], tuple[int, ...]]
-
-
-@define(eq=False)
-class _Course:
-    """A commit on one ground.
-
-    Attributes:
-        write: the commit to its record.
-        busy: the number of the ground afterwards, where others are at work; None until it was asked for.
-        free: likewise, where nobody is.
-        fault: what must not be, where nobody is.
-    """
-
-    write: _Write
-    busy: int | None = None
-    free: int | None = None
-    fault: Fault | None = None
+    settled: dict[int, tuple[int, Fault | None]] | None
 
 
 @define(eq=False)
@@ -136,14 +120,17 @@ class _Standing:
 
     Attributes:
         kept: the record.
-        writes: hold, and what else matters -> its commit.
+        loads: items, and the time -> the load, and what a worker has in hand then.
+        writes: tale, where failovers go back to it -> hold, and the timers that others have in hand, if any -> what
+            comes of its commit.
         awake: queue -> the same without the messages that can make no difference any more.
         idle: item -> whether it is one of these.
         settled: tale -> the one that begins where nobody is at work on the saga, and what is wrong with its end.
     """
 
     kept: Kept
-    writes: dict[Any, _Write] = field(factory=dict)
+    loads: dict[tuple[tuple[int, ...], int], tuple[Load, Loaded]] = field(factory=dict)
+    writes: dict[int, dict[Any, _Write]] = field(factory=dict)
     awake: dict[tuple[int, ...], tuple[int, ...]] = field(factory=dict)
     idle: dict[int, bool] = field(factory=dict)
     settled: dict[int, tuple[int, Fault | None]] = field(factory=dict)
@@ -157,8 +144,10 @@ class _Ground:
         saga: the number of the saga.
         record, queue, story: as of a `Cell`.
         standing: of the record.
+        writes: of that, for this tale.
         takings: what may be wasted, and the time where that matters -> what can be loaded.
-        courses: hold, and the timers that others have in hand, if any -> what comes of its commit.
+        free: hold -> the ground after its commit where no others are at work.
+        busy: likewise, where others are; and the timers that these have in hand, if any.
     """
 
     saga: int
@@ -166,8 +155,10 @@ class _Ground:
     queue: tuple[int, ...]
     story: int
     standing: _Standing
+    writes: dict[Any, _Write]
     takings: dict[tuple[bool, bool, int], list[_Taking]] = field(factory=dict)
-    courses: dict[Any, _Course] = field(factory=dict)
+    free: dict[Any, int] = field(factory=dict)
+    busy: dict[Any, int] = field(factory=dict)
 
 
 @frozen(eq=False)
@@ -191,11 +182,16 @@ class Cells:
     _ground_of: dict[tuple[int, int, tuple[int, ...], int], int] = field(factory=dict, init=False)
     _standings: list[dict[int, _Standing]] = field(factory=list, init=False)
     _told: dict[tuple[int, int], dict[int, int]] = field(factory=dict, init=False)
+    _timers: dict[tuple[int, int], tuple[int, ...]] = field(factory=dict, init=False)
 
     def __getitem__(self, number: int) -> Cell:
         place, holds = self._cells[number]
         ground = self._grounds[place]
         return Cell(ground.record, holds, ground.queue, ground.story)
+
+    def record(self, number: int) -> int:
+        """Return the number of the record of a cell."""
+        return self._grounds[self._cells[number][0]].record
 
     def open(self, table: SagaTables) -> None:
         """Add a saga."""
@@ -207,17 +203,21 @@ class Cells:
         return self._number(self._ground(saga, ABSENT, (), 0), ())
 
     def _number(self, ground: int, holds: tuple[int, ...]) -> int:
-        number = self._number_of.setdefault((ground, holds), len(self._cells))
-        if number == len(self._cells):
-            self._cells.append((ground, holds))
-        return number
+        cell = ground, holds
+        found = self._number_of.get(cell)
+        if found is None:
+            found = self._number_of[cell] = len(self._cells)
+            self._cells.append(cell)
+        return found
 
     def _ground(self, saga: int, record: int, queue: tuple[int, ...], story: int) -> int:
         known = saga, record, queue, story
         number = self._ground_of.get(known)
         if number is None:
             number = self._ground_of[known] = len(self._grounds)
-            self._grounds.append(_Ground(saga, record, queue, story, self._standing(saga, record)))
+            standing = self._standing(saga, record)
+            writes = standing.writes.setdefault(story if self.settings.budget.rollbacks else 0, {})
+            self._grounds.append(_Ground(saga, record, queue, story, standing, writes))
         return number
 
     # -- what can happen -----------------------------------------------------------------------------------------
@@ -245,16 +245,20 @@ class Cells:
             return self._commit(ground, holds, holds.index(event.hold))
         if isinstance(event, RollBack):
             return self._roll_back(ground, holds, budget, clock_ms)
-        return self._take(self._taking(ground, event, self._loaded(ground, event, clock_ms)), holds, budget, clock_ms)
+        return self._take(
+            self._taking(ground, event, self._load(ground, event.items, clock_ms)[1]), holds, budget, clock_ms
+        )
 
     def loaded(self, at: int, event: Load, clock_ms: int) -> Loaded:
         """Return what a worker has in hand after a load."""
-        return self._loaded(self._grounds[self._cells[at][0]], event, clock_ms)
+        return self._load(self._grounds[self._cells[at][0]], event.items, clock_ms)[1]
 
     def move(self, at: int, hold: int) -> Move:
         """Return what the store makes of a commit."""
         number, holds = self._cells[at]
-        return self._course(self._grounds[number], holds, holds.index(hold)).write.move
+        ground = self._grounds[number]
+        known = self._beside(ground, holds, holds.index(hold))
+        return (ground.writes.get(known) or self._write(ground, known)).move
 
     def held(self, saga: int, holds: tuple[int, ...]) -> tuple[int, ...]:
         """Return the items that workers have in hand."""
@@ -292,35 +296,40 @@ class Cells:
         """Yield all that can be loaded, and remember it: one is taken before the next is worked out."""
         found: list[_Taking] = []
         for items in self._loads(ground.queue):
-            event = Load(ground.saga, items)
-            loaded = self._loaded(ground, event, clock_ms)
-            events = [event]
-            if loaded.fault is None:
-                if loaded.hold is None:
-                    continue
-                for which, item in enumerate(items, 1):
-                    if duplicates:
-                        events.append(event._replace(kept=which))
-                    if resends and self._resendable(item):
-                        events.append(event._replace(resent=which))
-            for each in events:
-                taking = self._taking(ground, each, loaded)
-                found.append(taking)
-                yield taking
+            event, loaded = self._load(ground, items, clock_ms)
+            if loaded.hold is None and loaded.fault is None:
+                continue
+            taking = self._taking(ground, event, loaded)
+            found.append(taking)
+            yield taking
+            for which, item in enumerate(items, 1) if (duplicates or resends) and loaded.fault is None else ():
+                if duplicates:
+                    taking = self._taking(ground, event._replace(kept=which), loaded)
+                    found.append(taking)
+                    yield taking
+                if resends and self._resendable(item):
+                    taking = self._taking(ground, event._replace(resent=which), loaded)
+                    found.append(taking)
+                    yield taking
         ground.takings[duplicates, resends, clock_ms] = found
 
-    def _loads(self, queue: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        different = tuple(dict.fromkeys(queue))
-        yield from ((item,) for item in different)
-        if self.settings.batch > 1:
-            yield from itertools.permutations(different, 2)
+    def _loads(self, queue: tuple[int, ...]) -> list[tuple[int, ...]]:
+        different = dict.fromkeys(queue)
+        found: list[tuple[int, ...]] = [(item,) for item in different]
+        return found + list(itertools.permutations(different, 2)) if self.settings.batch > 1 else found
 
     def _resendable(self, number: int) -> bool:
         item = self.mail.items[number]
         return not item.sketch.is_timer and not item.is_merge
 
-    def _loaded(self, ground: _Ground, event: Load, clock_ms: int) -> Loaded:
-        return self.tables[ground.saga].load(ground.record, event.items, self._clock(event.items, clock_ms))
+    def _load(self, ground: _Ground, items: tuple[int, ...], clock_ms: int) -> tuple[Load, Loaded]:
+        """Return the load for *items*, and what a worker has in hand then."""
+        known = items, self._clock(items, clock_ms) if self.mail.clocked else 0
+        found = ground.standing.loads.get(known)
+        if found is None:
+            loaded = self.tables[ground.saga].load(ground.record, *known)
+            found = ground.standing.loads[known] = Load(ground.saga, items), loaded
+        return found
 
     def _taking(self, ground: _Ground, event: Load, loaded: Loaded) -> _Taking:
         if loaded.fault is not None:
@@ -337,10 +346,7 @@ class Cells:
         event, fault, hold, ground, resent = taking
         if fault is not None:
             return event, 0, fault
-        cell = ground, tuple(sorted((*holds, hold))) if holds else (hold,)
-        at = self._number_of.get(cell)
-        if at is None:
-            at = self._number(*cell)
+        at = self._number(ground, tuple(sorted((*holds, hold))) if holds else (hold,))
         if not (event.kept or event.resent or self.mail.clocked):
             return event, at, None
         if event.kept:
@@ -357,95 +363,105 @@ class Cells:
     # -- commits -------------------------------------------------------------------------------------------------
 
     def _commit(self, ground: _Ground, holds: tuple[int, ...], place: int) -> Step:
-        hold, workers = holds[place], len(holds)
-        course = ground.courses.get(hold) if workers == 1 or not self.mail.has_timers else None
-        if course is None:
-            course = self._course(ground, holds, place)
-        write = course.write
+        known = self._beside(ground, holds, place) if self.mail.has_timers else holds[place]
+        write = ground.writes.get(known)
+        if write is None:
+            write = self._write(ground, known)
         if write.fault is not None:
             return write.event, 0, write.fault
-        after: int | None
-        others: tuple[int, ...]
-        if workers == 1:
-            others, after = (), course.free
-            if after is None:
-                after = self._free(ground, course)
-            if course.fault is not None:
-                return write.event, 0, course.fault
-        else:
-            others = holds[:place] + holds[place + 1 :]
+        others = holds[:place] + holds[place + 1 :]
+        if others:
             renamed = write.renamed
             if renamed is not None:
-                try:
-                    others = (
-                        (renamed[others[0]],) if workers == 2 else tuple(sorted([renamed[each] for each in others]))
-                    )
-                except KeyError:
-                    others = self._renamed(ground, write, others)
-            after = course.busy
+                only = renamed.get(others[0]) if len(others) == 1 else None
+                others = self._renamed(ground, write, others) if only is None else (only,)
+            after = ground.busy.get(known)
             if after is None:
-                after = course.busy = self._come_to(ground, write, self._tell(ground, write))
+                after = ground.busy[known] = self._come_to(ground, write, settled=False)
+        else:
+            after = ground.free.get(known)
+            if after is None:
+                fault = self._end(ground, write)
+                if fault is not None:
+                    return write.event, 0, fault
+                after = ground.free[known] = self._come_to(ground, write, settled=True)
         cell = after, others
         at = self._number_of.get(cell)
         if at is None:
             at = self._number(*cell)
         return write.event, at, write.posting
 
-    def _course(self, ground: _Ground, holds: tuple[int, ...], place: int) -> _Course:
-        hold, timers = holds[place], tuple[int, ...]()
-        if self.mail.has_timers and len(holds) > 1:
-            others = self.held(ground.saga, holds[:place] + holds[place + 1 :])
-            timers = tuple(item for item in others if self.mail.items[item].sketch.is_timer)
-        known = (hold, timers) if timers else hold
-        found = ground.courses.get(known)
+    def _beside(self, ground: _Ground, holds: tuple[int, ...], place: int) -> Any:
+        """Return what a commit depends on: a hold, and the timers that others have in hand, if any."""
+        timers: tuple[int, ...] = ()
+        for other, hold in enumerate(holds):
+            if other != place:
+                timers += self._timers_of(ground.saga, hold)
+        return (holds[place], timers) if timers else holds[place]
+
+    def _timers_of(self, saga: int, hold: int) -> tuple[int, ...]:
+        """Return the timers that a worker has in hand."""
+        found = self._timers.get((saga, hold))
         if found is None:
-            found = ground.courses[known] = _Course(self._write(ground, hold, timers))
+            items = self.tables[saga].items_of(hold)
+            found = self._timers[saga, hold] = tuple(item for item in items if self.mail.items[item].sketch.is_timer)
         return found
 
-    def _write(self, ground: _Ground, hold: int, timers: tuple[int, ...]) -> _Write:
-        exactly = timers or self.settings.budget.rollbacks
-        known: Any = (hold, timers, ground.story if self.settings.budget.rollbacks else 0) if exactly else hold
-        found = ground.standing.writes.get(known)
-        if found is None:
-            found = ground.standing.writes[known] = self._work_out(ground, hold, timers)
-        return found
+    def _renamed(self, ground: _Ground, write: _Write, others: tuple[int, ...]) -> tuple[int, ...]:
+        """Return what others have in hand as it is after a commit."""
+        found, renamed = [], write.renamed
+        assert renamed is not None
+        for hold in others:
+            after = renamed.get(hold)
+            if after is None:
+                after = renamed[hold] = self.tables[ground.saga].rename(hold, write.move)
+            found.append(after)
+        if len(found) > 1:
+            found.sort()
+        return tuple(found)
 
-    def _work_out(self, ground: _Ground, hold: int, timers: tuple[int, ...]) -> _Write:
+    def _write(self, ground: _Ground, known: Any) -> _Write:
+        """Return what comes of a commit that was not met before."""
+        hold, timers = known if isinstance(known, tuple) else (known, ())
         saga, table = ground.saga, self.tables[ground.saga]
         move = table.commit(ground.record, hold, timers, ground.story)
-        tells = move.changed and move.outcome is not Outcome.LATE and self.settings.serial_merges
+        told = move.changed and move.outcome is not Outcome.LATE and self.settings.serial_merges
         back = table.items_of(hold) if move.outcome is Outcome.AGAIN else ()
-        return _Write(
+        then = self._standing(saga, move.after)
+        settles = move.changed and self.settings.serial_merges and (then.kept.single or then.kept.ended)
+        found = ground.writes[known] = _Write(
             Commit(saga, hold),
             move,
             move.fault,
             Posting(move.facts, move.decision) if move.facts or move.decision else None,
             {} if move.changed else None,
-            self._told.setdefault((saga, table.holds[hold].run), {}) if tells else None,
+            self._told.setdefault((saga, table.holds[hold].run), {}) if told else None,
             move.timers if self.settings.timeouts else (),
             back if move.merge is None else (*back, move.merge),
             move.after,
-            self._standing(saga, move.after).awake,
+            then.awake,
+            then.settled if settles else None,
         )
+        return found
 
-    def _renamed(self, ground: _Ground, write: _Write, holds: tuple[int, ...]) -> tuple[int, ...]:
-        """Return what others have in hand as it is after a commit."""
-        renamed = write.renamed
-        assert renamed is not None
-        for hold in holds:
-            if hold not in renamed:
-                renamed[hold] = self.tables[ground.saga].rename(hold, write.move)
-        return tuple(sorted([renamed[hold] for hold in holds]))
+    def _come_to(self, ground: _Ground, write: _Write, *, settled: bool) -> int:
+        """Return the number of the ground after a commit.
 
-    def _free(self, ground: _Ground, course: _Course) -> int:
-        """Return the ground after a commit where nobody is at work then, having looked at the tale that ends."""
-        write = course.write
-        story, kept = self._tell(ground, write), self._standing(ground.saga, write.after).kept
-        if write.move.changed and self.settings.serial_merges and (kept.single or kept.ended):
-            story, course.fault = self._settle(ground.saga, write.after, story)
-        if course.fault is None:
-            course.free = self._come_to(ground, write, story)
-        return course.free or 0
+        Args:
+            settled: whether nobody is at work then, so that a new tale begins where the saga is settled.
+        """
+        queue, story = ground.queue, ground.story
+        if write.told is not None:
+            found = write.told.get(story)
+            story = self._tell(ground, write) if found is None else found
+        if write.timers or write.back:
+            timers = [timer for timer in dict.fromkeys(write.timers) if timer not in queue]
+            queue = tuple(sorted((*queue, *timers, *write.back)))
+        if settled and write.settled is not None:
+            story, _ = write.settled[story]
+        if queue:
+            queue = write.awake.get(queue) or self._awake(ground.saga, write.after, queue)
+        return self._ground(ground.saga, write.after, queue, story)
 
     def _tell(self, ground: _Ground, write: _Write) -> int:
         """Return the tale of a saga after a commit."""
@@ -458,23 +474,16 @@ class Cells:
             found = write.told[ground.story] = self.tales.told(ground.story, run)
         return found
 
-    def _settle(self, saga: int, record: int, story: int) -> tuple[int, Fault | None]:
-        """Return the tale that begins now that nobody is at work on a saga, having looked at the one that ends."""
-        standing = self._standing(saga, record)
-        found = standing.settled.get(story)
+    def _end(self, ground: _Ground, write: _Write) -> Fault | None:
+        """Look at the tale that ends with a commit after which nobody is at work; return what is wrong with it."""
+        if write.settled is None:
+            return None
+        story = self._tell(ground, write)
+        found = write.settled.get(story)
         if found is None:
-            found = standing.settled[story] = self.tales.settled(story, self.tables[saga], standing.kept)
-        return found
-
-    def _come_to(self, ground: _Ground, write: _Write, story: int) -> int:
-        """Return the ground after a commit, where the tale is this."""
-        queue = ground.queue
-        if write.timers or write.back:
-            timers = [timer for timer in dict.fromkeys(write.timers) if timer not in queue]
-            queue = tuple(sorted((*queue, *timers, *write.back)))
-        if queue:
-            queue = write.awake.get(queue) or self._awake(ground.saga, write.after, queue)
-        return self._ground(ground.saga, write.after, queue, story)
+            table = self.tables[ground.saga]
+            found = write.settled[story] = self.tales.settled(story, table, table.records[write.after])
+        return found[1]
 
     def _roll_back(self, ground: _Ground, holds: tuple[int, ...], budget: Budget, clock_ms: int) -> Step:
         table = self.tables[ground.saga]

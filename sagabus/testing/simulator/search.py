@@ -74,7 +74,8 @@ class Search:
     _targets: array[int] = field(factory=lambda: array("q"))
     _firsts: array[int] = field(factory=lambda: array("q"))
     _failing: bool = False
-    _ends: list[tuple[int, Any]] = field(factory=list)
+    _ends: list[tuple[int, int]] = field(factory=list)
+    _outcomes: dict[Any, int] = field(factory=dict)
 
     @property
     def transitions(self) -> int:
@@ -137,9 +138,10 @@ class Search:
         if fault is not None:
             self._fail(at, None, fault)
             return False
-        outcome = self.judge.outcome(world)
-        self._ends.append((at, outcome))
-        if self.failure is None:
+        outcome, many = self.judge.outcome(world), len(self._outcomes)
+        number = self._outcomes.setdefault(outcome, many)
+        self._ends.append((at, number))
+        if self.failure is None and number == many:
             fault = self.judge.other_outcome(outcome)
             if fault is not None:
                 self.failure = Found(self.path(at), fault)
@@ -163,19 +165,18 @@ class Search:
 
     def examples(self) -> Iterator[tuple[Any, tuple[Event, ...]]]:
         """Yield each outcome with the shortest schedule that has it."""
-        seen: list[Any] = []
-        for at, outcome in self._ends:
-            if not any(outcome == other for other in seen):
-                seen.append(outcome)
-                yield outcome, self.path(at)
+        first = {number: at for at, number in reversed(self._ends)}
+        for outcome, number in self._outcomes.items():
+            yield outcome, self.path(first[number])
 
     # -- circles and counts --------------------------------------------------------------------------------------
 
     def _look_for_circles(self) -> None:
         """Fail where a world is reached from which no schedule ever ends."""
         into: list[list[int]] = [[] for _ in self._found]
+        firsts = [*self._firsts, len(self._targets)]
         for source in range(len(self._found)):
-            for target in self._steps_from(source):
+            for target in self._targets[firsts[source] : firsts[source + 1]]:
                 into[target].append(source)
         ends = deque(at for at, _ in self._ends)
         reaches = bytearray(len(self._found))
@@ -210,18 +211,21 @@ class Search:
 
         Return whether there is no such order, because some go round in circles.
         """
+        targets = self._targets
         missing = array("q", bytes(8 * len(self._found)))
-        for target in self._targets:
+        for target in targets:
             missing[target] += 1
+        # Where the steps from each world begin, and end.
+        firsts = [*self._firsts, len(targets)]
         ways: list[float] = [0] * len(self._found)
         ways[0] = 1
-        ready = deque([0] if not missing[0] else [])
+        ready = [0] if not missing[0] else []
         done = 0
         while ready:
-            at = ready.popleft()
+            at = ready.pop()
             done += 1
             more = ways[at]
-            for target in self._steps_from(at):
+            for target in targets[firsts[at] : firsts[at + 1]]:
                 ways[target] += more
                 missing[target] -= 1
                 if not missing[target]:
@@ -229,16 +233,13 @@ class Search:
         circular = done < len(self._found)
         if circular:
             ways = [math.inf] * len(self._found)
-        for outcome, example in self.examples():
-            count = sum(ways[at] for at, other in self._ends if other == outcome)
+        counts: list[float] = [0] * len(self._outcomes)
+        for at, number in self._ends:
+            counts[number] += ways[at]
+        for count, (outcome, example) in zip(counts, self.examples(), strict=True):
             self.endings.append(Ending(outcome, count, example))
         self.schedules = sum(ending.schedules for ending in self.endings)
         return circular
-
-    def _steps_from(self, at: int) -> array[int]:
-        """Return the worlds that one step leads to from a world that was looked at, which were noted in a row."""
-        after = self._firsts[at + 1] if at + 1 < len(self._firsts) else len(self._targets)
-        return self._targets[self._firsts[at] : after]
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class Judge:
         """Return which invariant does not hold in *world*."""
         if not self.expectations.always:
             return None
-        known = tuple(cell.record for cell in self.worlds.cells_of(world)), world.left, world.shelf
+        known = self.worlds.records_of(world), world.left, world.shelf
         if known not in self._seen:
             self._seen[known] = _first_broken("invariant", self.expectations.always, self.moment(world))
         return self._seen[known]
@@ -173,11 +173,12 @@ class Judge:
 
 def _first_broken(kind: str, invariants: Sequence[Invariant], moment: Moment) -> Fault | None:
     for invariant in invariants:
-        name = getattr(invariant, "__name__", repr(invariant))
+        said = ""
         try:
             held = invariant(moment)
         except AssertionError as error:
-            return Fault(kind, f"{name} does not hold: {error}" if str(error) else f"{name} does not hold")
+            held, said = False, f": {error}" if str(error) else ""
         if held is False:
-            return Fault(kind, f"{name} does not hold")
+            name = getattr(invariant, "__name__", None) or repr(invariant)
+            return Fault(kind, f"{name} does not hold{said}")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import field, frozen
 
@@ -23,6 +23,26 @@ from sagabus.testing.simulator.wording import say
 from sagabus.testing.simulator.world import Budget, Cell, Commit, Crash, Event, Load, Operate, Settings, Tale, World
 
 _new_world: Final = partial(tuple.__new__, World)
+
+
+class _Act(NamedTuple):
+    """The next operation of a consumer.
+
+    Attributes:
+        event: the operation.
+        begun: whether it has performed others before.
+        fault: what must not be; nothing else is said then.
+        shelf: the number of what the documents are then.
+        errand: the number of the errand then.
+        posting: what the consumer sends, having returned; None where it goes on.
+    """
+
+    event: Operate
+    begun: bool
+    fault: Fault | None
+    shelf: int
+    errand: int
+    posting: Posting | None = None
 
 
 @frozen(eq=False)
@@ -47,6 +67,7 @@ class Worlds:
     _number_of: dict[SagaKey, int] = field(factory=dict, init=False)
     _steps: dict[tuple[int, Budget, int], list[Step]] = field(factory=dict, init=False)
     _delivered: dict[tuple[int, Sketch], int] = field(factory=dict, init=False)
+    _acts: dict[tuple[int, int, bool], _Act] = field(factory=dict, init=False)
     _ended: dict[int, Posting] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -112,6 +133,10 @@ class Worlds:
         """Return the sagas of a world."""
         return tuple(self.cells[at] for at in world.cells)
 
+    def records_of(self, world: World) -> tuple[int, ...]:
+        """Return the numbers of the sagas' records."""
+        return tuple([self.cells.record(at) for at in world.cells])
+
     def loaded(self, world: World, event: Load) -> Loaded:
         """Return what a worker has in hand after a load."""
         return self.cells.loaded(world.cells[event.cell], event, world.clock_ms)
@@ -165,18 +190,23 @@ class Worlds:
     # -- consumers at work on documents --------------------------------------------------------------------------
 
     def _operations(self, world: World, found: list[tuple[Event, World | Fault]]) -> None:
-        for errand in dict.fromkeys(world.errands):
-            event = Operate(errand)
-            found.append((event, self._operate(world, event)))
-            begun = self.errands[errand].fresh != errand
-            if world.budget.duplicates and not begun:
+        errands, budget = world.errands, world.budget
+        for place, errand in enumerate(errands):
+            if place and errands[place - 1] == errand:
+                continue
+            act = self._act(errand, world.shelf, budget)
+            others = errands[:place] + errands[place + 1 :]
+            found.append((act.event, self._acted(world, act, others, budget)))
+            if act.begun:
+                if budget.crashes:
+                    found.append((Crash(errand), self._crash(world, errand)))
+                continue
+            if budget.duplicates:
                 again = Operate(errand, kept=True)
                 found.append((again, self._operate(world, again)))
-            if world.budget.resends and not begun:
+            if budget.resends:
                 twice = Operate(errand, resent=True)
                 found.append((twice, self._operate(world, twice)))
-            if world.budget.crashes and begun:
-                found.append((Crash(errand), self._crash(world, errand)))
 
     @property
     def errands(self) -> Errands:
@@ -185,37 +215,50 @@ class Worlds:
         return self.mail.errands
 
     def _operate(self, world: World, event: Operate) -> World | Fault:
-        number, turn = event.errand, self.errands.turn(event.errand)
-        errands, budget, shelf = _less(world.errands, number), world.budget, world.shelf
+        number, errands, budget = event.errand, _less(world.errands, event.errand), world.budget
         if event.kept:
             errands, budget = (*errands, number), budget._replace(duplicates=budget.duplicates - 1)
         if event.resent:
             nth = self.settings.budget.resends - budget.resends + 1
             errands = (*errands, self.errands.resent(number, nth))
             budget = budget._replace(resends=budget.resends - 1)
+        return self._acted(world, self._act(number, world.shelf, world.budget), errands, budget)
+
+    def _act(self, number: int, shelf: int, budget: Budget) -> _Act:
+        """Return what comes of the next operation of a consumer."""
+        known = number, shelf, budget.crashes > 0
+        found = self._acts.get(known)
+        if found is None:
+            found = self._acts[known] = self._perform(*known)
+        return found
+
+    def _perform(self, number: int, shelf: int, crashes: bool) -> _Act:
+        event, turn, begun = Operate(number), self.errands.turn(number), self.errands[number].fresh != number
         if not isinstance(turn, Ends):
             step = self.errands.step(number, shelf)
             fault = _misbehaved(self.errands[number], step.turn)
-            if fault is not None:
-                return fault
             number, turn, shelf = step.errand, step.turn, step.shelf
-            if budget.crashes or not isinstance(turn, Ends):
-                errands = tuple(sorted((*errands, number)))
-                return World(world.cells, world.left, budget, world.clock_ms, errands, shelf)
+            if fault is not None or crashes or not isinstance(turn, Ends):
+                return _Act(event, begun, fault, shelf, number)
         # It has returned, and is none of the errands any more.
-        posting = self._end(number)
-        cells, errands = self._post(world.cells, errands, posting)
-        left = self.departures.add(world.left, posting.sums)
-        return World(cells, left, budget, world.clock_ms, errands, shelf)
+        posting = self._ended.get(number)
+        if posting is None:
+            posting = self._ended[number] = Posting(self.mail.sent(turn.outgoing), by_consumer=True)
+        return _Act(event, begun, None, shelf, number, posting)
 
-    def _end(self, number: int) -> Posting:
-        """Return what a consumer sends that returns now."""
-        found = self._ended.get(number)
-        if found is None:
-            turn = self.errands.turn(number)
-            assert isinstance(turn, Ends)
-            found = self._ended[number] = Posting(self.mail.sent(turn.outgoing), by_consumer=True)
-        return found
+    def _acted(self, world: World, act: _Act, errands: tuple[int, ...], budget: Budget) -> World | Fault:
+        """Return the world after an operation, *errands* being all others."""
+        _, _, fault, shelf, number, posting = act
+        if fault is not None:
+            return fault
+        cells, left, _, clock_ms, _, _ = world
+        if posting is None:
+            errands = tuple(sorted((*errands, number)))
+        else:
+            cells, errands = self._post(cells, errands, posting)
+            left = self.departures.add(left, posting.sums)
+        after: World = _new_world((cells, left, budget, clock_ms, errands, shelf))
+        return after
 
     def _crash(self, world: World, number: int) -> World:
         errands = tuple(sorted((*_less(world.errands, number), self.errands[number].fresh)))
