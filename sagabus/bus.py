@@ -260,7 +260,7 @@ class Bus:
             message_id = chosen_id(id)
             outgoing = self._outgoing(effects.Send(message, to), message_id, _endpoint(reply_to))
             with self._sending([outgoing]):
-                self._known(outgoing.to)
+                self.check_known(outgoing.to)
                 due_ms = effects.due_ms(now_ms, after, at)
                 self.store.note(Bookkeeping(scheduled=(Scheduled(message_id, outgoing.to, outgoing.body, due_ms),)))
             return message_id
@@ -403,7 +403,12 @@ class Bus:
             waited_s += pause_s
         return [item.id for item in outgoing]
 
-    def _known(self, endpoint: str) -> None:
+    def check_known(self, endpoint: str) -> None:
+        """Make sure that *endpoint* is on this bus, or was declared by any process.
+
+        Raises:
+            UnknownEndpointError: it is not.
+        """
         if endpoint in self.endpoints:
             return
         known = [queue.endpoint for queue in self.transport.queues()]

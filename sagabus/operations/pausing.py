@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sagabus.dead_letters.dead_letters import whoami
-from sagabus.errors import UnknownEndpointError
 from sagabus.observe.log import get_logger
 from sagabus.operations import audit
 from sagabus.telemetry.card import Pause
@@ -36,7 +35,7 @@ def pause(bus: Bus, endpoint: str, *, by: str | None = None, why: str = "") -> t
     """
     before = bus.store.presence.paused().get(endpoint)
     if before is None:
-        _check_known(bus, endpoint)
+        bus.check_known(endpoint)
     made = bus.store.presence.pause(endpoint, by or whoami(), why)
     _note(bus, "pause", made, made.by)
     return made, before is None
@@ -50,7 +49,7 @@ def resume(bus: Bus, endpoint: str, *, by: str | None = None) -> Pause | None:
     """
     over = bus.store.presence.resume(endpoint)
     if over is None:
-        _check_known(bus, endpoint)
+        bus.check_known(endpoint)
     else:
         _note(bus, "resume", over, by or whoami())
     return over
@@ -62,10 +61,3 @@ def _note(bus: Bus, what: str, pause: Pause, by: str) -> None:
     details = {"why": pause.why} if what == "pause" else {"why": pause.why, "paused_by": pause.by}
     audit.note(bus, what, by=by, endpoint=pause.endpoint, details=details, key=key)
     get_logger().info(f"{what}d", endpoint=pause.endpoint, by=by, why=pause.why)
-
-
-def _check_known(bus: Bus, endpoint: str) -> None:
-    if endpoint not in bus.endpoints:
-        known = [queue.endpoint for queue in bus.transport.queues()]
-        if endpoint not in known:
-            raise UnknownEndpointError(endpoint, known)
