@@ -146,10 +146,10 @@ def _saga(site: Site, key: SagaKey) -> dict[str, Any]:
                 "dot": version.dot,
                 "state": states[version.dot],
                 "writer": writers.get(version.dot),
-                "differs": differs,
             }
             for version in snapshot.versions
         ],
+        "differs": differs,
         "waits": gather(site.bus.store, definition, seen, endpoints=site.bus.endpoints, comparison=comparison),
         "traffic": traffic(comparison),
         "names": names,
