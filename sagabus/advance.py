@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from attrs import evolve, field, mutable
+from msgspec.structs import replace
 
 from sagabus import effects
 from sagabus.commit import Commit, Failure, Half, Lifecycle, Snapshot, StoredVersion
 from sagabus.definition import SagaDefinition
-from sagabus.envelope import Envelope, Incoming, derive_id
+from sagabus.envelope import Envelope, Incoming, id_of, joined
 from sagabus.errors import HandlerMisuseError
 from sagabus.merging import Guard, merge_order, merged, unguarded
 from sagabus.messages import MERGE, MergeSagaState, type_of
@@ -23,6 +23,7 @@ from sagabus.observe.handling import Handling, handling
 from sagabus.origin import Origin, ReplyAddress
 from sagabus.outgoing import Outgoing
 from sagabus.plan import Plan, plan_run, start_first, starts_saga
+from sagabus.records import Entry
 from sagabus.saga import Saga, utc
 
 
@@ -47,7 +48,9 @@ def advance(
     has no `ids` where there is nothing to store. An exclusive saga handles one message, and the others are left over.
     What users wrote is called through *guard*.
     """
-    fresh = [m for m in {m.id: m for m in envelopes}.values() if m.id not in snapshot.consumed]
+    fresh: Sequence[Incoming] = envelopes
+    if len(envelopes) > 1 or snapshot.consumed:
+        fresh = [m for m in {m.id: m for m in envelopes}.values() if m.id not in snapshot.consumed]
     plan = plan_run(definition, snapshot, fresh)
     if plan.late:
         return _late(definition, snapshot, plan, guard)
@@ -55,7 +58,7 @@ def advance(
         return Commit(key=snapshot.key, early=plan.early, stale=plan.stale, leftover=plan.leftover)
     if definition.exclusive:
         # A batch in which one message fails is run again without it, and the others' handlers with it.
-        plan = evolve(plan, batch=plan.batch[:1], leftover=(*plan.batch[1:], *plan.leftover))
+        plan = replace(plan, batch=plan.batch[:1], leftover=(*plan.batch[1:], *plan.leftover))
     batch, leftover = list(plan.batch), list(plan.leftover)
     failures: list[Failure] = []
     while batch:
@@ -67,7 +70,7 @@ def advance(
             if plan.begins and starts_saga(definition, failed.incoming):
                 batch, orphans = start_first(definition, batch)
                 if snapshot.lifecycle is Lifecycle.ABSENT:
-                    plan = evolve(plan, early=tuple(orphans))
+                    plan = replace(plan, early=tuple(orphans))
                 else:
                     leftover += orphans
         except _MergeError as failed:
@@ -89,7 +92,7 @@ def advance(
         else:
             if not (failures or leftover or plan.early or plan.stale):
                 return commit
-            return evolve(
+            return replace(
                 commit,
                 failures=tuple(failures),
                 leftover=(*commit.leftover, *leftover),
@@ -121,13 +124,12 @@ class _RunError(Exception):
         self.error = error
 
 
-@mutable
-class _Effects:
+class _Effects(Entry):
     """What the handlers of one half asked for."""
 
-    outgoing: dict[str, list[Outgoing]] = field(factory=dict)
-    timers: dict[str, str] = field(factory=dict)
-    cancelled: list[str] = field(factory=list)
+    outgoing: dict[str, list[Outgoing]] = msgspec.field(default_factory=dict)
+    timers: dict[str, str] = msgspec.field(default_factory=dict)
+    cancelled: list[str] = msgspec.field(default_factory=list)
 
     def half(self, state: bytes | None) -> Half:
         return Half(state, {k: tuple(v) for k, v in self.outgoing.items()}, self.timers, tuple(self.cancelled))
@@ -322,12 +324,15 @@ class _Run:
     # Effects become outgoing messages.
 
     def _collect(self, into: _Effects, cause: Envelope, half: str) -> None:
+        if not self._asked:
+            return
+        parts = joined(self._snapshot.key, self._life, cause.id, half, "")
         for ordinal, effect in enumerate(self._asked):
             if isinstance(effect, effects.Cancel):
                 into.cancelled.append(effect.name)
                 into.timers.pop(effect.name, None)
                 continue
-            id_ = derive_id(self._snapshot.key, self._life, cause.id, half, ordinal)
+            id_ = id_of(f"{parts}{ordinal}")
             if isinstance(effect, effects.Defer):
                 self._check_timer(effect)
                 into.timers[effect.name or id_] = id_

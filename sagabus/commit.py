@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from attrs import field, frozen
+from attrs import frozen
+from msgspec import field
 
 from sagabus.definition import Limits
 from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.index.note import IndexNote
 from sagabus.leases.grant import Grant, LeaseRequest
 from sagabus.outgoing import Outgoing
+from sagabus.records import Record, RecordWithAside
 from sagabus.versions import Dot, VersionVector
 
 if TYPE_CHECKING:
@@ -27,8 +29,7 @@ class Lifecycle(enum.Enum):
     COMPLETED = "completed"
 
 
-@frozen
-class StoredVersion:
+class StoredVersion(Record, frozen=True):
     """One live version.
 
     Attributes:
@@ -44,8 +45,7 @@ class StoredVersion:
     parent: bytes | None = None
 
 
-@frozen
-class Snapshot:
+class Snapshot(RecordWithAside, frozen=True):
     """What a store knows of one saga at one moment.
 
     Attributes:
@@ -67,18 +67,17 @@ class Snapshot:
     now_ms: int
     lifecycle: Lifecycle = Lifecycle.ABSENT
     life: int = 0
-    clock: VersionVector = field(factory=dict)
+    clock: VersionVector = field(default_factory=dict)
     versions: tuple[StoredVersion, ...] = ()
-    consumed: Mapping[str, bytes] = field(factory=dict)
-    timers: Mapping[str, str] = field(factory=dict)
+    consumed: Mapping[str, bytes] = field(default_factory=dict)
+    timers: Mapping[str, str] = field(default_factory=dict)
     pending_merge: str = ""
     starter: bytes = b""
     grant: Grant | None = None
-    index_note: IndexNote | None = field(default=None, eq=False)
+    index_note: IndexNote | None = None
 
 
-@frozen
-class Want:
+class Want(Record, frozen=True):
     """What to load.
 
     Attributes:
@@ -92,8 +91,7 @@ class Want:
     lease: LeaseRequest | None = None
 
 
-@frozen
-class Half:
+class Half(Record, frozen=True):
     """Facts, or a decision: a state and what leaves with it.
 
     Attributes:
@@ -104,9 +102,14 @@ class Half:
     """
 
     state: bytes | None = None
-    outgoing: Mapping[str, tuple[Outgoing, ...]] = field(factory=dict)
-    timers: Mapping[str, str] = field(factory=dict)
+    outgoing: Mapping[str, tuple[Outgoing, ...]] = field(default_factory=dict)
+    timers: Mapping[str, str] = field(default_factory=dict)
     cancelled: tuple[str, ...] = ()
+
+
+NOTHING: Final = Half()
+"""No state, and nothing asked for."""
+_USUAL: Final = Limits()
 
 
 @frozen
@@ -122,8 +125,7 @@ class Failure:
     error: BaseException
 
 
-@frozen
-class Commit:
+class Commit(Record, frozen=True):
     """What one run asks of the store; the first group is stored, the second is for the driver.
 
     Attributes:
@@ -159,19 +161,19 @@ class Commit:
     ids: tuple[str, ...] = ()
     life: int = 1
     begins_life: bool = False
-    context: VersionVector = field(factory=dict)
+    context: VersionVector = field(default_factory=dict)
     parents: tuple[Dot, ...] = ()
     parent: bytes | None = None
-    facts: Half = field(factory=Half)
+    facts: Half = NOTHING
     decision: Half | None = None
     completes: bool = False
     must_settle: bool = False
     late: bool = False
-    fired: Mapping[str, str] = field(factory=dict)
+    fired: Mapping[str, str] = field(default_factory=dict)
     starter: bytes = b""
     messages: tuple[Envelope, ...] = ()
     loaded_ms: int = 0
-    limits: Limits = field(factory=Limits)
+    limits: Limits = _USUAL
     grant: Grant | None = None
     gives_back: bool = False
 
@@ -197,8 +199,7 @@ class Outcome(enum.Enum):
     LATE = "late"
 
 
-@frozen
-class Result:
+class Result(RecordWithAside, frozen=True):
     """What a store did with a commit.
 
     Attributes:
@@ -219,9 +220,9 @@ class Result:
     dot: Dot | None = None
     live: int = 0
     posted_merge: bool = False
-    consumed: Mapping[str, bytes] = field(factory=dict)
+    consumed: Mapping[str, bytes] = field(default_factory=dict)
     sent: frozenset[str] = frozenset()
-    index_note: IndexNote | None = field(default=None, eq=False)
+    index_note: IndexNote | None = None
 
 
 @frozen

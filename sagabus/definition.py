@@ -50,12 +50,18 @@ class Limits:
         history: how many entries of history a record keeps.
         dedupe_window_s: how long a consumed message id is remembered.
         retention_s: how long a completed saga is remembered; at least the window.
+        bounds: all of them as a store keeps to them: siblings, entries of history, ms, ms.
     """
 
     siblings: int = 25
     history: int = 64
     dedupe_window_s: float = 7 * DAY_S
     retention_s: float = 7 * DAY_S
+    bounds: tuple[int, int, int, int] = field(init=False, eq=False, repr=False)
+
+    @bounds.default
+    def _rounded(self) -> tuple[int, int, int, int]:
+        return self.siblings, self.history, round(self.dedupe_window_s * 1000), round(self.retention_s * 1000)
 
 
 @frozen(eq=False)

@@ -6,7 +6,7 @@ Bodies and states are hashed, never kept: equal ones have equal bytes (`sagabus.
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -67,7 +67,7 @@ def digests(commit: Commit) -> tuple[HalfDigest, HalfDigest | None]:
 
 def hashed(data: bytes | msgspec.Raw) -> bytes:
     """Return the hash of *data*, 8 bytes."""
-    return hashlib.blake2b(data, digest_size=_SIZE).digest()
+    return blake2b(data, digest_size=_SIZE).digest()
 
 
 def effect(message: Outgoing) -> EffectDigest:

@@ -5,42 +5,36 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import frozen
-
 from sagabus.errors import HandlerMisuseError
+from sagabus.records import Record
 
 
-@frozen
-class Send:
+class Send(Record, frozen=True):
     """Send a command to one endpoint; `to` None means the route of its type."""
 
     message: Any
     to: str | None = None
 
 
-@frozen
-class Publish:
+class Publish(Record, frozen=True):
     """Publish an event to whoever subscribed to its type."""
 
     message: Any
 
 
-@frozen
-class Reply:
+class Reply(Record, frozen=True):
     """Answer the sender of the message being handled."""
 
     message: Any
 
 
-@frozen
-class ReplyToStarter:
+class ReplyToStarter(Record, frozen=True):
     """Answer who started the saga."""
 
     message: Any
 
 
-@frozen
-class Defer:
+class Defer(Record, frozen=True):
     """Deliver a message to the same saga at a later time.
 
     Attributes:
@@ -53,8 +47,7 @@ class Defer:
     name: str = ""
 
 
-@frozen
-class Cancel:
+class Cancel(Record, frozen=True):
     """Cancel the timer of that name; none of that name is no error."""
 
     name: str

@@ -6,11 +6,11 @@ below.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -19,6 +19,7 @@ import msgspec
 from sagabus.codec import MAX_DEPTH
 from sagabus.errors import CodecError, ConfigurationError, HandlerMisuseError
 from sagabus.messages import MessageType, registry, type_of
+from sagabus.records import Entry
 from sagabus.wire_json import check, check_numbers
 
 MAX_BYTES: Final = 1_048_576
@@ -33,6 +34,10 @@ Attempt = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)]
 Source = Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_LENGTH)]
 SagaName = Annotated[str, msgspec.Meta(max_length=2 * MAX_ID_LENGTH + 1)]
+
+
+_UNQUOTED: Final = re.compile("[A-Za-z0-9_.~-]*").fullmatch
+"""What `quote` leaves as it is."""
 
 
 class SagaKey(NamedTuple):
@@ -54,8 +59,7 @@ class SagaKey(NamedTuple):
 
     def tag(self) -> str:
         """Return the key in a form that is safe inside a Redis hash tag."""
-        plain = self.id.isascii() and self.id.isalnum()
-        return f"{self.name}/{self.id if plain else quote(self.id, safe='')}"
+        return f"{self.name}/{self.id if _UNQUOTED(self.id) else quote(self.id, safe='')}"
 
     @classmethod
     def from_tag(cls, tag: str) -> SagaKey:
@@ -159,7 +163,12 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
 
 
 def admit(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
-    """Return the envelope that came off the wire as *data*; its body stays undecoded.
+    """Return the envelope that came off the wire as *data*; as `received`."""
+    return received(data, max_bytes).envelope
+
+
+def received(data: bytes, max_bytes: int = MAX_BYTES) -> Incoming:
+    """Return what came off the wire as *data*. Its body stays undecoded, unless that is the quickest way to look at it.
 
     Attributes that are not known here are passed over, as CloudEvents asks of receivers, and do not survive a retry.
 
@@ -175,9 +184,15 @@ def admit(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
         # What is wrong with it as JSON says more.
         check(data, MAX_DEPTH + 1)
         raise
+    message = None
     if _encoder.encode(envelope) == data:
         # As we write it ourselves: there is nothing to look at but the body.
-        check(bytes(envelope.data))
+        body, kind = bytes(envelope.data), registry.find(envelope.type)
+        message = None if kind is None else kind.codec.as_written(body, envelope.dataversion)
+        if message is None:
+            check(body)
+        else:
+            check_numbers(body)
     else:
         check(data, MAX_DEPTH + 1)
     if (
@@ -189,10 +204,10 @@ def admit(data: bytes, max_bytes: int = MAX_BYTES) -> Envelope:
         # Only then can a character be in it that is forbidden, or a part of a saga's name be too long.
         check_attributes(envelope)
     if envelope.datacontenttype:
-        kind = envelope.datacontenttype.partition(";")[0].strip().lower()
-        if kind and kind != "application/json" and not kind.endswith("+json"):
-            raise CodecError(f"a body of {kind[:50]!r} is not JSON; send application/json")
-    return envelope
+        content = envelope.datacontenttype.partition(";")[0].strip().lower()
+        if content and content != "application/json" and not content.endswith("+json"):
+            raise CodecError(f"a body of {content[:50]!r} is not JSON; send application/json")
+    return Incoming(envelope, message)
 
 
 def check_attributes(envelope: Envelope) -> None:
@@ -300,17 +315,24 @@ def chosen_id(given: str | None) -> str:
 
 def derive_id(*parts: object) -> str:
     """Return the message id that follows from *parts*: the same for the same parts, in every process; 32 hex digits."""
-    return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+    return id_of(joined(*parts))
 
 
-class Incoming:
+def joined(*parts: object) -> str:
+    """Return *parts* in one text, as `id_of` takes them. One that is empty at the end leaves room for what follows."""
+    return "\x1f".join(map(str, parts))
+
+
+def id_of(parts: str) -> str:
+    """Return what `derive_id` does for parts that were joined before."""
+    return blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+class Incoming(Entry):
     """An envelope about to be handled; its message is decoded once, when first asked for."""
 
-    __slots__ = ("_message", "envelope")
-
-    def __init__(self, envelope: Envelope, message: Any = None) -> None:
-        self.envelope = envelope
-        self._message = message
+    envelope: Envelope
+    _message: Any = None
 
     @property
     def id(self) -> str:

@@ -75,6 +75,10 @@ class Registry:
                 "unknown-type",
             ) from None
 
+    def find(self, name: str) -> MessageType | None:
+        """Return the type called *name*, or None where none is."""
+        return self._by_name.get(name)
+
     def of(self, cls: type) -> MessageType | None:
         """Return the type of a class, or None where it is no message."""
         return self._by_class.get(cls)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import field, frozen
+from msgspec import field
 
 from sagabus import effects
 from sagabus.envelope import MAX_BYTES, Envelope, encode, wrap
 from sagabus.errors import HandlerMisuseError, NoRouteError
 from sagabus.messages import type_of
 from sagabus.outgoing import Outgoing, OutgoingKind
+from sagabus.records import Record
 from sagabus.secrecy.signing import Signing, signed
 
 
-@frozen
-class ReplyAddress:
+class ReplyAddress(Record, frozen=True):
     """Who waits for an answer.
 
     Attributes:
@@ -30,8 +30,7 @@ class ReplyAddress:
     life: int = 0
 
 
-@frozen
-class Origin:
+class Origin(Record, frozen=True):
     """A saga, a consumer or a client, as the sender of messages.
 
     Attributes:
@@ -45,7 +44,7 @@ class Origin:
     """
 
     endpoint: str
-    routes: Mapping[str, str] = field(factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
     saga: str = ""
     life: int = 0
     partition_key: str = ""

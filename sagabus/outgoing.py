@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from attrs import field, frozen
 
 from sagabus.envelope import Envelope, SagaKey, derive_id, encode, rfc3339
 from sagabus.errors import CodecError
 from sagabus.messages import MERGE
+from sagabus.records import RecordWithAside
 from sagabus.secrecy.signing import Signing, signed
 from sagabus.transport import Parcel, ParcelKind
 
@@ -24,8 +24,7 @@ class OutgoingKind(enum.Enum):
     TIMER = "t"
 
 
-@frozen
-class Outgoing:
+class Outgoing(RecordWithAside, frozen=True):
     """One message that a commit released, or will.
 
     Attributes:
@@ -44,7 +43,7 @@ class Outgoing:
     partition_key: str
     body: bytes
     due_ms: int = 0
-    envelope: Envelope | None = field(default=None, repr=False, eq=False)
+    envelope: Envelope | None = None
 
     def parcel(self) -> Parcel:
         """Return this command or event as a transport takes it."""
@@ -58,15 +57,14 @@ MERGE_LINE: Final = b"M"
 """Stands in an outbox for the MergeSagaState that the store posted; `posted_merge` makes the message of it."""
 
 
-def line_head(message: Outgoing) -> bytes:
-    """Return what stands before the body in the line of *message*; what follows the body is `]` and a newline."""
+def _line(message: Outgoing) -> bytes:
     m = message
-    return _line_encoder.encode((m.kind, m.to, m.id, m.partition_key, m.due_ms))[:-1] + b","
+    return _line_encoder.encode((m.kind, m.to, m.id, m.partition_key, m.due_ms))[:-1] + b"," + m.body + b"]\n"
 
 
 def to_lines(messages: Iterable[Outgoing]) -> bytes:
     """Return *messages* as lines of JSON, each ended by a newline."""
-    return b"".join([line_head(m) + m.body + b"]\n" for m in messages])
+    return b"".join(map(_line, messages))
 
 
 def from_lines(lines: bytes) -> tuple[list[Outgoing], bool]:

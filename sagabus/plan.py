@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
 from sagabus.commit import Lifecycle, Snapshot
 from sagabus.definition import SagaDefinition
 from sagabus.envelope import Envelope, Incoming
 from sagabus.messages import MERGE
+from sagabus.records import Record
 
 
-@frozen
-class Plan:
+class Plan(Record, frozen=True):
     """Which messages a run takes, which life it is in, and what becomes of the others."""
 
     batch: tuple[Incoming, ...] = ()
@@ -29,6 +27,9 @@ def plan_run(definition: SagaDefinition, snapshot: Snapshot, fresh: Sequence[Inc
     """Return what becomes of *fresh*, messages that *snapshot* has not consumed, each once."""
     if snapshot.lifecycle is Lifecycle.LIVE and all(_is_plain(m.envelope, snapshot.life) for m in fresh):
         return Plan(batch=tuple(fresh), life=snapshot.life)
+    absent = snapshot.lifecycle is Lifecycle.ABSENT
+    if absent and len(fresh) == 1 and starts_saga(definition, fresh[0]) and _is_plain(fresh[0].envelope, 1):
+        return Plan(batch=tuple(fresh), begins=True)
     stale = tuple(m for m in fresh if _is_stale(m.envelope, snapshot))
     rest = [m for m in fresh if m not in stale]
     if snapshot.lifecycle is Lifecycle.LIVE:

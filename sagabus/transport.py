@@ -13,9 +13,10 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 
 from sagabus.errors import ConfigurationError
+from sagabus.records import Record
 
 if TYPE_CHECKING:
     from sagabus.link import Command, ServerIdentity
@@ -32,8 +33,7 @@ class ParcelKind(enum.Enum):
     EVENT = "event"
 
 
-@frozen
-class Parcel:
+class Parcel(Record, frozen=True):
     """One encoded envelope on its way.
 
     Attributes:
@@ -58,8 +58,7 @@ class Refusal(enum.Enum):
     FULL = "full"
 
 
-@frozen
-class Delivery:
+class Delivery(Record, frozen=True):
     """One message as it came out of a queue.
 
     Attributes:
@@ -73,7 +72,7 @@ class Delivery:
     queue: str
     body: bytes
     count: int
-    tag: Any = field(repr=False)
+    tag: Any
 
 
 @frozen
@@ -119,13 +118,14 @@ class Outlet:
     Attributes:
         key: a hash whose field `version` changes whenever queues, or who subscribed to what, do.
         version: what it must be for the rest to hold.
-        streams_for: the streams that get a parcel; None where it has nowhere to go.
+        streams_of: whether it is an event, to whom it goes, its partition key -> the streams that get a message; None
+            where it has nowhere to go.
         limits: stream -> from which length it is full.
     """
 
     key: str
     version: bytes
-    streams_for: Callable[[Parcel], Sequence[str] | None]
+    streams_of: Callable[[bool, str, str], Sequence[str] | None]
     limits: Mapping[str, int]
 
 

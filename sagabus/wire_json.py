@@ -60,8 +60,11 @@ def _is_suspect(data: bytes) -> bool:
     if b'" ' in data or b'"\t' in data or b'"\r' in data or b'"\n' in data:
         return True
     # Without escapes and gaps every name stands between a quote and this; some of what is found here is no name.
-    parts = data.split(b'":')
-    return len(parts) > 2 and len({part.rpartition(b'"')[2] for part in parts}) < len(parts)
+    *parts, _ = data.split(b'":')
+    if len(parts) < 2:
+        return False
+    names = [part.rpartition(b'"')[2] for part in parts]
+    return names[0] == names[1] if len(names) == 2 else len(set(names)) < len(names)
 
 
 def depth(data: bytes) -> int:

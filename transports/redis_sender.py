@@ -9,6 +9,7 @@ import redis
 
 from sagabus.errors import ConfigurationError, SagabusError
 from sagabus.link import Command, Link, Script, as_error
+from sagabus.records import Record
 from sagabus.replies.address import is_reply_address
 from sagabus.transport import Delivery, Parcel, Refusal
 from transports.redis_replies import reply_command
@@ -21,7 +22,7 @@ _ACKS_A_CALL: Final = 1000
 _ARGS_A_COMMAND: Final = 4000
 
 
-class Tag(NamedTuple):
+class Tag(Record, frozen=True):
     """What a `Delivery` of these transports carries."""
 
     stream: str

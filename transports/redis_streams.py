@@ -104,7 +104,7 @@ class RedisStreamsTransport:
         topology = self._topologies.cached
         if topology.damaged:
             return None
-        return Outlet(self._topologies.key, topology.version, topology.streams_for, topology.limits)
+        return Outlet(self._topologies.key, topology.version, topology.streams_of, topology.limits)
 
     def queues(self) -> list[QueueInfo]:
         """Return every queue, by name."""

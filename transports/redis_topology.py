@@ -119,17 +119,20 @@ class Topology:
         Raises:
             StoreRefusedError: a damaged declaration might say that there is one more.
         """
-        command = parcel.kind is ParcelKind.COMMAND
-        if self.damaged and not (command and parcel.to in self.endpoints):
+        return self.streams_of(parcel.kind is ParcelKind.EVENT, parcel.to, parcel.partition_key)
+
+    def streams_of(self, event: bool, to: str, partition_key: str) -> tuple[str, ...] | None:
+        """Return the streams that get an event of the topic *to*, or a command to that endpoint; as `streams_for`."""
+        if self.damaged and (event or to not in self.endpoints):
             listed = "; ".join(f"{name!r}: {cause}" for name, cause in self.damaged.items())
             raise StoreRefusedError(
-                f"the topology cannot be read whole, so nobody knows who is to get {parcel.to!r} ({listed}); start a "
+                f"the topology cannot be read whole, so nobody knows who is to get {to!r} ({listed}); start a "
                 f"worker that declares that endpoint, or delete the field"
             )
-        if command:
-            declaration = self.endpoints.get(parcel.to)
-            return None if declaration is None else (declaration.stream_for(parcel.partition_key),)
-        return tuple(d.stream_for(parcel.partition_key) for d in self.subscribers.get(parcel.to, ()))
+        if event:
+            return tuple([d.stream_for(partition_key) for d in self.subscribers.get(to, ())])
+        declaration = self.endpoints.get(to)
+        return None if declaration is None else (declaration.stream_for(partition_key),)
 
 
 class TopologyStore:

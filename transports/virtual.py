@@ -3,6 +3,7 @@
 What they cannot do, sagabus cannot either. None of them has confirms or length limits, or says how often it delivered a
 message. A subscription stays once it is made. Whether an unknown endpoint is noticed, and whether a worker that is
 killed loses what it had received, is up to the broker: the folder transport notices nothing and loses it, SQS does not.
+The folder transport also loses a message that is received at the moment in which it is written.
 """
 
 from __future__ import annotations

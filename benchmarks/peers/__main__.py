@@ -157,9 +157,7 @@ def one_run(peer: Peer, url: str, folder: Path, client: Any, pace: Pace) -> dict
         course.latency(running, names, 5)  # until everybody is awake
         wait = course.latency(running, names, pace.checks)
         rate = course.quiet(lambda: course.throughput(running, client, names, pace))
-        widths = {
-            width: median([course.hot(running, names, width) for _ in range(pace.hot_runs)]) for width in pace.widths
-        }
+        widths = {width: median(course.hot_often(running, names, width, pace)) for width in pace.widths}
     return table.figures_of(rate, wait, widths)
 
 

@@ -30,9 +30,11 @@ MESSAGES_A_CHECK: Final = 7
 FEW, MANY = 1_000, 1_000_000
 """How many live sagas are stored."""
 PROCESSES: Final = (1, 2, 4)
+WIDTHS: Final = (10, 100, 1_000, 10_000)
 STARTS: Final = 5
 _WORKER: Final = (sys.executable, "-m", "sagabus", "worker", APP, "--log-level", "ERROR")
 _COPIED: Final = 2_000
+_WIDE_TURNS: Final = 3
 _IDLE_S: Final = 10.0
 _SETTLES_S: Final = 3.0
 _GIVE_UP_S: Final = 60.0
@@ -58,7 +60,7 @@ def figures(make_server: Callable[[], Any], pace: Pace, many: int, tell: Tell) -
         tell: is told what goes on.
     """
     found: dict[str, Any] = {}
-    found["by_processes"] = [_with_processes(make_server, pace, number, tell) for number in PROCESSES]
+    found["by_processes"] = _by_processes(make_server, pace, tell)
     found["by_stored"] = _by_stored(make_server, pace, many, tell)
     tell("a cluster of three nodes")
     found["on_a_cluster"] = cluster.figures(pace, MESSAGES_A_CHECK)
@@ -71,6 +73,12 @@ def figures(make_server: Callable[[], Any], pace: Pace, many: int, tell: Tell) -
 
 
 # -- more processes ----------------------------------------------------------------------------------------------
+
+
+def _by_processes(make_server: Callable[[], Any], pace: Pace, tell: Tell) -> list[dict[str, Any]]:
+    """Measure with more and more processes, in turns; medians."""
+    turns = [[_with_processes(make_server, pace, number, tell) for number in PROCESSES] for _ in range(pace.runs)]
+    return [{name: median(run[name] for run in runs) for name in runs[0]} for runs in zip(*turns, strict=True)]
 
 
 def _with_processes(make_server: Callable[[], Any], pace: Pace, processes: int, tell: Tell) -> dict[str, Any]:
@@ -141,14 +149,15 @@ def store_live(url: str, client: Any, namespace: str, number: int) -> None:
 
 
 def _by_width(make_server: Callable[[], Any]) -> list[dict[str, Any]]:
-    widths = (10, 100, 1_000, 10_000)
+    """Measure one width after the other, in turns; medians."""
+    times: dict[int, list[float]] = {width: [] for width in WIDTHS}
     with make_server() as (url, folder, _client), Ours().running(url, folder) as running:
         names = course.new_names()
         course.latency(running, names, 5)
-        return [
-            {"width": width, "us_a_reply": median(course.hot(running, names, width) for _ in range(3))}
-            for width in widths
-        ]
+        for _ in range(_WIDE_TURNS):
+            for width, found in times.items():
+                found += course.hot_often(running, names, width, Pace(hot_s=0.5))
+    return [{"width": width, "us_a_reply": median(found)} for width, found in times.items()]
 
 
 # -- one worker --------------------------------------------------------------------------------------------------

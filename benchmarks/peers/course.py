@@ -30,7 +30,8 @@ class Pace:
         warm_s, measured_s: of throughput, seconds.
         checks: for latency.
         widths: of hot checks.
-        hot_runs: of each width.
+        hot_runs: of each width, at least.
+        hot_s: for so long each width is tried, and on until it was often enough, seconds.
         runs: of everything, one after the other; medians count.
     """
 
@@ -39,6 +40,7 @@ class Pace:
     checks: int = 150
     widths: tuple[int, ...] = (10, 100, 1000)
     hot_runs: int = 3
+    hot_s: float = 1.5
     runs: int = 3
 
 
@@ -134,6 +136,15 @@ def hot(running: Running, names: Iterator[str], width: int) -> float:
     (decided_at,) = running.books.times([check])
     running.books.close(1)
     return (decided_at - began_at) / width * 1e6
+
+
+def hot_often(running: Running, names: Iterator[str], width: int, pace: Pace) -> list[float]:
+    """Return what `hot` does, again and again: where it is quick one run says little."""
+    began_at = time.monotonic()
+    times: list[float] = []
+    while len(times) < pace.hot_runs or time.monotonic() - began_at < pace.hot_s:
+        times.append(hot(running, names, width))
+    return times
 
 
 def new_names() -> Iterator[str]:

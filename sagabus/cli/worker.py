@@ -141,6 +141,7 @@ def _work(
     from contextlib import ExitStack
     from pathlib import Path
 
+    from sagabus.cli.collecting import collect_rarely
     from sagabus.cli.exit_codes import HUNG
     from sagabus.errors import HandlerHungError
     from sagabus.observe.log import get_logger
@@ -151,15 +152,14 @@ def _work(
 
         # Taken out of the environment: it is no business of what handlers start.
         parent_fd = os.environ.pop(PARENT_FD, None)
+        thresholds = gc.get_threshold()
         with load_app(app) as bus:
             worker = bus.worker(endpoints, name=name)
             signals.pass_on_to(worker)
             if parent_fd is not None:
                 arguments = (int(parent_fd), worker.stop)
                 threading.Thread(target=follow_parent, args=arguments, name="follow-parent", daemon=True).start()
-            # What importing the app made stays for good; collections need not walk it.
-            gc.collect()
-            gc.freeze()
+            collect_rarely(thresholds)
             with ExitStack() as stack:
                 stack.enter_context(probes.answered(lambda: worker.health(probes.alive_within_s), get_logger()))
                 if counts_file is not None:

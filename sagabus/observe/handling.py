@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec.structs import asdict
+
+from sagabus.records import Record
 
 
-class Handling(NamedTuple):
+class Handling(Record, frozen=True):
     """What a log line from inside a handler carries."""
 
     saga: str
@@ -22,7 +26,7 @@ def add_handling(_logger: Any, _method: str, event: Any) -> Any:
     """Add the message being handled to an event; a structlog processor. What the event says itself wins."""
     current = handling.get()
     if current is not None:
-        for name, value in current._asdict().items():
+        for name, value in asdict(current).items():
             if value:
                 event.setdefault(name, value)
     return event

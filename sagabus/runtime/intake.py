@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from sagabus import envelope as envelopes
 from sagabus.commit import Want
@@ -16,6 +17,7 @@ from sagabus.envelope import Envelope, Incoming, SagaKey
 from sagabus.errors import CodecError, UntrustedError
 from sagabus.leases.grant import LeaseRequest
 from sagabus.messages import MERGE
+from sagabus.records import Entry, Record
 from sagabus.runtime.ticket import Ticket, Trouble, unreadable_id
 from sagabus.secrecy.signing import Signing
 from sagabus.transport import Delivery
@@ -24,8 +26,7 @@ _RETRY_BYTES: Final = 64
 """What the count of its attempts may add to an envelope that was as large as it may be."""
 
 
-@define
-class SagaWork:
+class SagaWork(Entry):
     """What one saga has to handle.
 
     Attributes:
@@ -33,26 +34,32 @@ class SagaWork:
         definition: its class.
         incoming: its messages, in the order they came.
         tickets: message id -> the deliveries that brought it; second copies of one id share the run.
+        exhausted: whether one of them was delivered too often.
     """
 
     key: SagaKey
     definition: SagaDefinition
-    incoming: list[Incoming] = field(factory=list)
-    tickets: dict[str, list[Ticket]] = field(factory=dict)
+    incoming: list[Incoming] = msgspec.field(default_factory=list)
+    tickets: dict[str, list[Ticket]] = msgspec.field(default_factory=dict)
+    exhausted: bool = False
 
     def add(self, incoming: Incoming, ticket: Ticket) -> None:
         """Add a message."""
-        if incoming.id not in self.tickets:
+        tickets = self.tickets.get(incoming.envelope.id)
+        if tickets is None:
             self.incoming.append(incoming)
-        self.tickets.setdefault(incoming.id, []).append(ticket)
+            self.tickets[incoming.envelope.id] = [ticket]
+        else:
+            tickets.append(ticket)
+        if ticket.exhausted:
+            self.exhausted = True
 
     def want(self, lease: LeaseRequest | None = None) -> Want:
         """Return what to load for it: where the saga is exclusive, under *lease*."""
         return Want(self.key, tuple(self.tickets), lease if self.definition.exclusive else None)
 
 
-@frozen
-class ConsumerWork:
+class ConsumerWork(Record, frozen=True):
     """One message for one consumer."""
 
     consumer: Consumer
@@ -113,13 +120,13 @@ def message_id(body: bytes, max_bytes: int) -> str:
 
 
 def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, signing: Signing | None, result: Sorted) -> None:
-    ticket.envelope = envelopes.admit(ticket.delivery.body, max_bytes + _RETRY_BYTES)
+    incoming = envelopes.received(ticket.delivery.body, max_bytes + _RETRY_BYTES)
+    envelope = ticket.envelope = incoming.envelope
     if signing is not None:
-        _check_signature(signing, endpoint, ticket.envelope, result)
-    name = ticket.envelope.type
+        _check_signature(signing, endpoint, envelope, result)
+    name = envelope.type
     sagas, consumers, max_attempts = endpoint.takers(name)
     ticket.exhausted = ticket.delivery.count > max_attempts
-    incoming = Incoming(ticket.envelope)
     if name == MERGE:
         # A merge that names no saga is for none, whatever handles merges: nobody but a forger sends one.
         sagas = tuple(saga for saga in endpoint.sagas if _addressed(saga, ticket))
@@ -131,7 +138,7 @@ def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, signing: Signi
     ticket.waiting = len(sagas) + len(consumers)
     homeless = 0
     for definition in sagas:
-        saga_id = definition.locate(incoming) if name in definition.handlers else ticket.envelope.saga.partition("/")[2]
+        saga_id = definition.locate(incoming) if name in definition.handlers else envelope.saga.partition("/")[2]
         if saga_id is None:
             homeless += 1
             continue
@@ -140,7 +147,8 @@ def _sort_one(endpoint: Endpoint, ticket: Ticket, max_bytes: int, signing: Signi
         if work is None:
             work = result.sagas[key] = SagaWork(key, definition)
         work.add(incoming, ticket)
-    result.consumers += [ConsumerWork(consumer, incoming, ticket) for consumer in consumers]
+    for consumer in consumers:
+        result.consumers.append(ConsumerWork(consumer, incoming, ticket))
     for _ in range(homeless):
         if ticket.through(Trouble("early")):
             result.finished.append(ticket)

@@ -6,8 +6,9 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from msgspec import field
 
+from sagabus.records import Entry
 from sagabus.runtime.intake import ConsumerWork
 from sagabus.runtime.surroundings import Finished
 from sagabus.runtime.ticket import Trouble
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from sagabus.runtime.crew import ThreadedCrew
 
 
-@define(eq=False)
-class Job:
+class Job(Entry):
     """One message for one consumer.
 
     Attributes:
@@ -45,7 +45,7 @@ class Job:
     thread: threading.Thread | None = None
     task: asyncio.Task[None] | None = None
     has_place: bool = False
-    end: Decision = field(factory=Decision)
+    end: Decision = field(default_factory=Decision)
 
     def overdue_at(self, timeout_s: float) -> float:
         """Return when its time is over, on the monotonic clock; infinite while it waits for a place."""

@@ -29,7 +29,7 @@ from sagabus.runtime.shared_work import SharedWork
 from sagabus.runtime.station import Station, open_station
 from sagabus.runtime.store_clock import StoreClock
 from sagabus.runtime.surroundings import Finished
-from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.runtime.ticket import Ticket, Trouble, let_go
 from sagabus.runtime.watchdog import HandlerCall, Watch, overdue
 from sagabus.store.protocol import Bookkeeping
 from sagabus.telemetry.counters import Counters, EndpointCounts
@@ -159,6 +159,8 @@ class Lane:
         self._held_lock = threading.Lock()
         self._outbound = Outbound()
         self._handled: list[Ticket] = []
+        # Errors of messages that were concluded; others of the same turn may have come to grief by the same.
+        self._spent: list[BaseException] = []
         self._many, self._much = len(self._stations) > 1, False
 
     @property
@@ -199,6 +201,8 @@ class Lane:
     def turn(self, deliveries: Sequence[Delivery], wait_s: float) -> list[Delivery]:
         """Handle *deliveries*, dispatch what they caused, and return the next ones."""
         self.pulse.beat()
+        while self._spent:
+            let_go(self._spent.pop())
         self._hold(deliveries)
         deliveries = self._without_given_up(deliveries)
         if deliveries and self._clock.old:
@@ -375,6 +379,7 @@ class Lane:
             return
         letters = len(self._outbound.buried)
         recovery.conclude(ticket, self._outbound, self.now_ms())
+        self._spent += [trouble.error for trouble in ticket.troubles if trouble.error is not None]
         self.counters.troubled(ticket, dead=len(self._outbound.buried) > letters)
 
     def _flush(self) -> None:

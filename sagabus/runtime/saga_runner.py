@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import replace
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Outcome, Result, Snapshot
@@ -153,6 +154,7 @@ class _Batch:
         self._runner, self._outbound, self._finish = runner, outbound, finish
         self._store, self._log_of, self._count = runner.store, runner.log_of, runner.counters.of
         self._leases, self._tracer = runner.leases, runner.tracer
+        self._says_all = says_all(runner.log)
         self.held: set[SagaKey] = set()
 
     def round(self, todo: dict[SagaKey, SagaWork], noting: Bookkeeping | None) -> dict[SagaKey, SagaWork]:
@@ -168,7 +170,8 @@ class _Batch:
         for work, snapshot in zip(works, snapshots, strict=True):
             self._runner.now_ms = snapshot.now_ms
             ours = snapshot.grant is None or self._leases.take(work.key, snapshot.grant)
-            self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed, snapshot.timers)
+            if snapshot.consumed:
+                self._consumed_before(work, snapshot.key, snapshot.life, snapshot.consumed, snapshot.timers)
             if snapshot.index_note is not None:
                 self._outbound.note(work.key, snapshot.index_note)
             self._exhausted(work, snapshot)
@@ -233,7 +236,7 @@ class _Batch:
         if snapshot.grant is None:
             return commit
         last = {message.id for message in work.incoming} <= set(commit.ids)
-        return evolve(commit, grant=self._leases.latest(work.key), gives_back=last)
+        return replace(commit, grant=self._leases.latest(work.key), gives_back=last)
 
     def _note_held(self, work: SagaWork, snapshot: Snapshot) -> None:
         assert snapshot.grant is not None
@@ -262,7 +265,8 @@ class _Batch:
         ended = result.outcome is Outcome.STORED and commit.completes
         standing = set() if ended else _timers_left(halves)
         for half in halves:
-            self._release(snapshot, half, standing, result.sent)
+            if half.outgoing or half.timers or half.cancelled:
+                self._release(snapshot, half, standing, result.sent)
         if ended:
             self._outbound.unscheduled += snapshot.timers.values()
         last = commit.ids[-1]
@@ -275,7 +279,7 @@ class _Batch:
             said = id_ not in result.sent and any(id_ in half.outgoing for half in halves)
             if said or (result.posted_merge and id_ == last):
                 self._outbound.mark(commit.key, id_)
-            self._through(work, id_, None)
+        self._all_through(work, commit.ids, None)
 
     def _release(self, snapshot: Snapshot, half: Half, timers: Collection[str], sent: Collection[str] = ()) -> None:
         for id_, messages in half.outgoing.items():
@@ -313,6 +317,8 @@ class _Batch:
             self._through(work, id_, None)
 
     def _exhausted(self, work: SagaWork, snapshot: Snapshot) -> None:
+        if not work.exhausted:
+            return
         for id_, tickets in list(work.tickets.items()):
             if any(ticket.exhausted for ticket in tickets):
                 self._through(work, id_, Trouble("killed-worker", None, work.key, snapshot))
@@ -356,16 +362,21 @@ class _Batch:
         self.give_up(work, Trouble("parked", None, work.key))
 
     def _through(self, work: SagaWork, id_: str, trouble: Trouble | None) -> None:
-        work.incoming = [m for m in work.incoming if m.id != id_]
-        for ticket in work.tickets.pop(id_, ()):
-            self._finish(ticket, trouble)
+        self._all_through(work, (id_,), trouble)
+
+    def _all_through(self, work: SagaWork, ids: Collection[str], trouble: Trouble | None) -> None:
+        done = set(ids)
+        work.incoming = [m for m in work.incoming if m.id not in done]
+        for id_ in ids:
+            for ticket in work.tickets.pop(id_, ()):
+                self._finish(ticket, trouble)
 
     def _log_outcome(self, work: SagaWork, commit: Commit, result: Result) -> None:
         counts, log = self._count(work.definition.endpoint), self._log_of(work)
         counts.posted_merges += result.posted_merge
         if result.outcome is Outcome.STORED:
             counts.stored += 1
-            if not commit.merged and not says_all(log):
+            if not commit.merged and not self._says_all:
                 return
         saga = str(commit.key)
         if result.outcome is Outcome.AGAIN:
@@ -395,7 +406,7 @@ class _Batch:
         elif result.outcome is Outcome.LATE:
             counts.late += 1
             log.info("late", saga=saga, message_ids=commit.ids)
-        for envelope in commit.messages if says_all(log) else ():
+        for envelope in commit.messages if self._says_all else ():
             log.debug(
                 "handled",
                 saga=saga,

@@ -13,16 +13,16 @@ from sagabus.documents.documents import Documents
 from sagabus.errors import ConcurrencyError
 from sagabus.observe.handling import Handling, handling
 from sagabus.outgoing import Outgoing
+from sagabus.records import Record
 from sagabus.runtime.intake import ConsumerWork
 from sagabus.runtime.pause import race_pause_s
-from sagabus.runtime.ticket import Ticket, Trouble
+from sagabus.runtime.ticket import Ticket, Trouble, let_go
 from sagabus.secrecy.signing import Signing
 
 _MAX_RERUNS = 16
 
 
-@frozen
-class Finished:
+class Finished(Record, frozen=True):
     """One consumer is through with one message."""
 
     ticket: Ticket
@@ -43,9 +43,12 @@ class Race:
         """
         if not isinstance(error, ConcurrencyError):
             return False
-        stands_still = self._last is not None and self._last.conflicts == error.conflicts
+        if self._last is not None and self._last.conflicts == error.conflicts:
+            return False
+        # Among the frames that it came through is the one that holds this.
+        let_go(error)
         self._last = error
-        return not stands_still
+        return True
 
     def given_up(self, work: ConsumerWork) -> Finished:
         """Return that others were faster each time: the message is put off, and its attempts stay as they are."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import field, frozen
 
 from sagabus.commit import Snapshot
 from sagabus.dead_letters.context import saga_context
 from sagabus.envelope import Envelope, SagaKey, derive_id
 from sagabus.errors import CodecError, HandlerTimedOutError
 from sagabus.printable import encodable, said, shortened
+from sagabus.records import Entry
 from sagabus.redaction import scrub
 from sagabus.store.protocol import DeadLetter
 from sagabus.transport import Delivery
@@ -57,6 +59,19 @@ class Trouble:
         return _bounded("".join(traceback.format_exception(self.error)), _MOST_OF_A_TRACEBACK)
 
 
+def let_go(error: BaseException) -> None:
+    """Take from *error* the frames that it came through: they hold it, too, and all would wait for a collection."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            # Its class may refuse assignments, as frozen dataclasses do.
+            BaseException.with_traceback(each, None)
+            todo += (each.__cause__, each.__context__)
+
+
 def _bounded(text: str, most: int) -> str:
     """Return *text* without credentials, and not much more than *most* characters of it."""
     if len(text) > 2 * most:
@@ -79,8 +94,7 @@ def unreadable_id(body: bytes) -> str:
     return derive_id("unreadable", body.hex())
 
 
-@define(eq=False)
-class Ticket:
+class Ticket(Entry):
     """One delivery in work.
 
     Attributes:
@@ -97,7 +111,7 @@ class Ticket:
     nth: int = 0
     exhausted: bool = False
     waiting: int = 0
-    troubles: list[Trouble] = field(factory=list)
+    troubles: list[Trouble] = msgspec.field(default_factory=list)
 
     def through(self, trouble: Trouble | None = None) -> bool:
         """Note that one handler is through; return whether that was the last."""

@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import define, field
+from msgspec import field
 
 from sagabus.errors import HandlerTimedOutError
+from sagabus.records import Entry
 
 _MIN_GRACE_S: Final = 1.0
 _MAX_GRACE_S: Final = 5.0
@@ -25,24 +26,22 @@ class HandlerInterrupt(BaseException):
     """
 
 
-@define(eq=False)
-class Decision:
+class Decision(Entry):
     """Which of two threads says how something ends: the first to take it."""
 
     # list.pop() is atomic.
-    _token: list[None] = field(factory=lambda: [None])
+    token: list[None] = field(default_factory=lambda: [None])
 
     def take(self) -> bool:
         """Return whether nobody has taken it before."""
         try:
-            self._token.pop()
+            self.token.pop()
         except IndexError:
             return False
         return True
 
 
-@define(eq=False)
-class HandlerCall:
+class HandlerCall(Entry):
     """One call of a handler.
 
     Attributes:
@@ -65,10 +64,11 @@ class HandlerCall:
     interrupted_at: float | None = None
     sent: bool = False
     done: bool = False
-    end: Decision = field(factory=Decision)
+    end: Decision = field(default_factory=Decision)
 
 
 _NOBODYS: Final = Decision()
+_NEVER: Final = float("inf")
 
 
 class Watch:
@@ -103,7 +103,7 @@ class Watch:
             HandlerTimedOutError: it was interrupted, or ended only after its time was found to be over.
         """
         if self.timeout_s is None:
-            return self._run_freely(name, function, *args)
+            return self.freely(subject, function, *args)
         call = HandlerCall(subject, name, began_at + self.timeout_s, threading.get_ident(), time.monotonic())
         # The interrupt may come between any two steps below, so each of them leaves the call as one that is over.
         try:
@@ -126,10 +126,7 @@ class Watch:
 
     def freely(self, _message: object, function: Callable[..., Any], *args: Any) -> Any:
         """Call *function*, for as long as it takes; a `Guard`."""
-        return self._run_freely(name_of(function), function, *args)
-
-    def _run_freely(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        call = self.current = HandlerCall(None, name, float("inf"), 0, time.monotonic(), end=_NOBODYS)
+        call = self.current = HandlerCall(None, name_of(function), _NEVER, 0, time.monotonic(), end=_NOBODYS)
         try:
             return function(*args)
         finally:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from sagabus.commit import (
+    NOTHING,
     Commit,
     Half,
     HistoryEntry,
@@ -32,7 +33,7 @@ from sagabus.errors import CodecError
 from sagabus.index.note import IndexNote
 from sagabus.index.standing import Standing
 from sagabus.leases.grant import LeaseKey
-from sagabus.outgoing import MERGE_LINE, Outgoing, OutgoingKind, line_head, merge_id, to_lines
+from sagabus.outgoing import Outgoing, OutgoingKind, merge_id, to_lines
 from sagabus.transport import Outlet
 from sagabus.versions import Dot, VersionVector
 
@@ -53,6 +54,7 @@ class _Meta(msgspec.Struct, array_like=True, frozen=True):
     forked_ms: int = 0
     completed_ms: int = 0
     expires_ms: int = 0
+    timers: int | None = None
 
 
 class _Trace(msgspec.Struct, array_like=True, frozen=True):
@@ -183,6 +185,8 @@ def flat_dots(dots: Sequence[Dot]) -> list[str | int]:
 
 def unflat(items: Sequence[str | int]) -> dict[str, int]:
     """Return the version vector that *items* lists."""
+    if len(items) == 2 and type(items[0]) is str and type(items[1]) is int:
+        return {items[0]: items[1]}
     return {str(items[i]): int(items[i + 1]) for i in range(0, len(items), 2)}
 
 
@@ -273,44 +277,75 @@ def _note_of(meta: _Meta, now_ms: int) -> IndexNote | None:
 
 
 class Straight:
-    """Which messages of some commits may go straight into queues, and into which streams.
+    """Which messages of some commits go straight into queues, and into which streams.
 
     Attributes:
+        or_kept: whether what cannot go straight is to be in the outbox; else nothing is done then.
         streams: the streams that were asked for -> their numbers, from 1.
     """
 
-    def __init__(self, outlet: Outlet | None) -> None:
+    def __init__(self, outlet: Outlet | None, *, or_kept: bool = False) -> None:
+        self.or_kept = or_kept
         self._outlet = outlet
+        self._asked = False
         self.streams: dict[str, int] = {}
 
     def head(self) -> tuple[list[str], list[Any]]:
         """Return the keys and arguments that stand before those of the sagas."""
-        if self._outlet is None or not self._outlet.version:
-            return [], [b"", 0]
+        if self._outlet is None or not self._asked:
+            return [], [b"", 0, 0]
         limits = [self._outlet.limits[stream] for stream in self.streams]
-        return [self._outlet.key, *self.streams], [self._outlet.version, len(limits), *limits]
+        return [self._outlet.key, *self.streams], [self._outlet.version, int(self.or_kept), len(limits), *limits]
 
-    def ways(self, *parts: Sequence[Outgoing]) -> list[list[Any]] | None:
-        """Return the arguments that deliver the messages of each part; None where one of them must wait in the outbox.
+    def ways(self, strings: Strings, *parts: Sequence[Outgoing]) -> list[list[int]] | None:
+        """Return what delivers the messages of each part: the number of a stream, that of a body, and so on.
 
-        Nothing of what one message has caused goes straight then: it would be sent again with the rest.
+        None where one of them must wait in the outbox: nothing of what one message has caused goes straight then, for
+        it would be sent again with the rest.
         """
-        if self._outlet is None:
+        if self._outlet is None or not self._outlet.version:
             return None
-        found = []
+        targets: list[list[tuple[Outgoing, Sequence[str]]]] = []
         for part in parts:
-            args: list[Any] = [len(part)]
+            targets.append([])
             for message in part:
                 if message.kind is OutgoingKind.TIMER:
                     return None
-                streams = self._outlet.streams_for(message.parcel())
+                event = message.kind is OutgoingKind.EVENT
+                streams = self._outlet.streams_of(event, message.to, message.partition_key)
                 if streams is None:
                     return None
-                args += (line_head(message), message.body, len(streams))
+                targets[-1].append((message, streams))
+        found: list[list[int]] = []
+        for each in targets:
+            found.append([])
+            for message, streams in each:
+                body = strings.number(message.body)
                 for stream in streams:
-                    args.append(self.streams.setdefault(stream, len(self.streams) + 1))
-            found.append(args)
+                    found[-1] += (self.streams.setdefault(stream, len(self.streams) + 1), body)
+        # Where nobody subscribes, too: somebody may by now.
+        self._asked = True
         return found
+
+
+class Strings:
+    """The strings that go along with the array of one commit, for MessagePack in Lua knows no bytes.
+
+    Attributes:
+        all: in the order of their numbers, from 1.
+    """
+
+    __slots__ = ("all",)
+
+    def __init__(self) -> None:
+        self.all: list[bytes] = []
+
+    def number(self, string: bytes | None) -> int:
+        """Return the number of *string*; 0 for one that is empty."""
+        if not string:
+            return 0
+        self.all.append(string)
+        return len(self.all)
 
 
 class IndexKeys:
@@ -338,59 +373,56 @@ class IndexKeys:
         return keys, [len(self.classes), *self.classes]
 
 
-_NO_MESSAGES: Final = [0]
-
-
-def commit_args(commit: Commit, by: str, straight: Straight, index: IndexKeys) -> tuple[list[Any], frozenset[str]]:
-    """Return the arguments of commit.lua for one saga, and the ids whose messages may go straight into queues."""
+def commit_args(commit: Commit, by: str, straight: Straight, index: IndexKeys) -> tuple[list[bytes], frozenset[str]]:
+    """Return the arguments of commit.lua for one saga, and the ids whose messages go straight into queues."""
     facts, decision = commit.facts, commit.decision
     last = commit.ids[-1]
     messages = [encode(m, max_bytes=sys.maxsize) for m in commit.messages]
     trace = _Trace(flat_dots(commit.parents), by, commit.life, messages, commit.loaded_ms, *digests(commit))
-    limits = commit.limits
-    bounds = [limits.siblings, limits.history, round(limits.dedupe_window_s * 1000), round(limits.retention_s * 1000)]
-    if commit.grant is not None:
-        bounds.append(commit.grant.until_ms)
+    bounds = commit.limits.bounds if commit.grant is None else (*commit.limits.bounds, commit.grant.until_ms)
     decided = decision.outgoing.get(last, ()) if decision else ()
-    lines, decision_way, free = b"", _NO_MESSAGES, set()
-    of_ids: list[Any] = []
+    strings, free = Strings(), set()
+    decision_lines, decision_way = 0, None
+    lines: list[int] = []
+    ways: list[list[int] | None] = []
     for id_ in commit.ids:
         said = facts.outgoing.get(id_, ())
         more = decided if id_ == last else ()
-        if not said and not more:
-            of_ids += (id_, b"", 0)
-            continue
-        ways = straight.ways(said, more)
-        if ways is None:
-            of_ids += (id_, to_lines(said), 0)
-            lines = to_lines(more)
-        else:
-            free.add(id_)
-            of_ids += (id_, b"", *ways[0])
-            decision_way = ways[1]
-    args: list[Any] = [
-        17 + len(of_ids) + len(decision_way),
+        line, way = 0, None
+        if said or more:
+            found = straight.ways(strings, said, more)
+            if found is None or straight.or_kept:
+                line, decision_lines = strings.number(to_lines(said)), strings.number(to_lines(more))
+            if found is not None:
+                free.add(id_)
+                way, way_of_more = found
+                if id_ == last:
+                    decision_way = way_of_more
+        lines.append(line)
+        ways.append(way)
+    array = (
         _flags(commit),
         commit.life,
-        _pack(flat(commit.context)),
-        _pack(flat_dots(commit.parents)),
-        facts.state or b"",
-        (decision.state or b"") if decision else b"",
-        commit.parent or b"",
-        commit.starter,
+        flat(commit.context),
+        flat_dots(commit.parents),
+        strings.number(facts.state),
+        strings.number(decision.state) if decision else 0,
+        strings.number(commit.parent),
+        strings.number(commit.starter),
         merge_id(commit.key, commit.life, last),
         _timers(commit, facts, decision),
-        _pack(bounds),
-        _pack(trace),
-        lines,
-        MERGE_LINE + b"\n",
+        bounds,
+        strings.number(_pack(trace)),
+        decision_lines,
         index.number(commit.key.name),
         commit.key.id,
-        len(commit.ids),
-        *of_ids,
-        *decision_way,
-    ]
-    return args, frozenset(free)
+        commit.ids,
+        lines,
+        ways,
+        decision_way,
+        len(strings.all),
+    )
+    return [_pack(array), *strings.all], frozenset(free)
 
 
 def _flags(commit: Commit) -> str:
@@ -405,12 +437,12 @@ def _flags(commit: Commit) -> str:
     )
 
 
-def _timers(commit: Commit, facts: Half, decision: Half | None) -> bytes:
-    decided = decision or Half()
+def _timers(commit: Commit, facts: Half, decision: Half | None) -> list[list[str]] | None:
+    decided = decision or NOTHING
     parts = (commit.fired, facts.cancelled, facts.timers, decided.cancelled, decided.timers)
     if not any(parts):
-        return b""
-    return _pack([flat_names(part) if isinstance(part, dict) else list(part) for part in parts])
+        return None
+    return [flat_names(part) if isinstance(part, dict) else list(part) for part in parts]
 
 
 def flat_names(names: dict[str, str]) -> list[str]:

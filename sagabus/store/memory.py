@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
+from msgspec.structs import replace
 
 from sagabus.commit import (
     Commit,
@@ -112,7 +113,7 @@ class MemoryStore:
             for want in wants:
                 grant = self.leases.grant(want.key, want.lease.holder, want.lease.ttl_ms) if want.lease else None
                 snapshot = take_snapshot(self._record(want.key, now), want, now)
-                snapshots.append(evolve(snapshot, grant=grant) if grant else snapshot)
+                snapshots.append(replace(snapshot, grant=grant) if grant else snapshot)
             return snapshots
 
     def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from attrs import evolve
+from msgspec.structs import replace
 from redis.crc import key_slot
 
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Result, Snapshot, Want
@@ -122,17 +123,36 @@ class RedisStore:
                     found = snapshot(wants[i], reply[0], fields, seen, noting=self.link.is_cluster)
                 except CodecError as error:
                     raise CorruptRecordError(str(wants[i].key), error) from error
-                snapshots[i] = evolve(found, grant=grants[i]) if i in grants else found
+                snapshots[i] = replace(found, grant=grants[i]) if i in grants else found
         # What another worker has stored, and waited in vain for replicas to have, is about to be sent on or acked.
         self.link.cover(self._keys.saga(found.key) + "r" for found in snapshots if found.consumed)
         return snapshots
 
     def commit(self, commits: Sequence[Commit], *, by: str, outlet: Outlet | None = None) -> list[Result]:
+        releases = [
+            self.leases.releasing(commit.key, commit.grant)
+            for commit in commits
+            if commit.gives_back and commit.grant is not None
+        ]
+        results = self._committed(commits, by, outlet, releases)
+        if results is None:
+            # The queues are others than those that were known, or one is full: by way of the outbox.
+            results = self._committed(commits, by, None)
+            assert results is not None
+        return results
+
+    def _committed(
+        self, commits: Sequence[Commit], by: str, outlet: Outlet | None, then: Sequence[Command] = ()
+    ) -> list[Result] | None:
+        """Commit, and run *then*, behind which no commit may be made again.
+
+        None, and nothing was stored, where messages cannot go straight into queues; never with *then*.
+        """
         groups = self._by_slot([commit.key for commit in commits])
         commands = []
         free: list[frozenset[str]] = [frozenset()] * len(commits)
         for indices in groups:
-            straight = Straight(outlet)
+            straight = Straight(None if self.link.is_cluster else outlet, or_kept=bool(then))
             index = IndexKeys(None if self.link.is_cluster else self._keys)
             keys: list[str] = []
             args: list[Any] = []
@@ -144,22 +164,19 @@ class RedisStore:
             stream_keys, stream_args = straight.head()
             index_keys, index_args = index.head()
             keys, args = [*stream_keys, *index_keys, *keys], [EPOCH, *stream_args, *index_args, *args]
-            # A lease must not be given back before the commit that it is given back with.
+            # What follows must not run before it: a script that the server does not know is sent again.
             gives_back = any(commits[i].gives_back for i in indices)
             commands.append(_COMMIT.brought(keys, args) if gives_back else _COMMIT.call(keys, args))
-        commands += [
-            self.leases.releasing(commit.key, commit.grant)
-            for commit in commits
-            if commit.gives_back and commit.grant is not None
-        ]
         results: list[Any] = [None] * len(commits)
-        for indices, (actor, went, *replies) in zip(groups, self.link.round(commands), strict=False):
+        for indices, (actor, done, *replies) in zip(groups, self.link.round([*commands, *then]), strict=False):
+            if done == 0:
+                return None
             for i, reply in zip(indices, replies, strict=True):
                 if reply[0] == b"error":
                     raise CorruptRecordError(str(commits[i].key), reply[1].decode(errors="replace"))
                 if reply[0] == b"refused":
                     raise StoreRefusedError(_not_ours(reply[1].decode(errors="replace")))
-                results[i] = result(commits[i], reply, actor.decode(), free[i] if went else frozenset())
+                results[i] = result(commits[i], reply, actor.decode(), free[i] if done == 1 else frozenset())
         return results
 
     def _by_slot(self, keys: Sequence[SagaKey]) -> list[list[int]]:

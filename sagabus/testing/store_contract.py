@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from msgspec.structs import replace
 
 from sagabus.commit import Commit, Half, Lifecycle, Outcome, Result, Snapshot, Want
 from sagabus.definition import Limits
@@ -81,7 +82,7 @@ def writing(snapshot: Snapshot, state: bytes | None, *ids: str, **changes: Any) 
         messages=tuple(envelope(id_) for id_ in ids),
         loaded_ms=snapshot.now_ms,
     )
-    return evolve(commit, **changes)
+    return replace(commit, **changes)
 
 
 def late(snapshot: Snapshot, *ids: str, **changes: Any) -> Commit:
@@ -95,7 +96,7 @@ def late(snapshot: Snapshot, *ids: str, **changes: Any) -> Commit:
         messages=tuple(envelope(id_) for id_ in ids),
         loaded_ms=snapshot.now_ms,
     )
-    return evolve(commit, **changes)
+    return replace(commit, **changes)
 
 
 def put(store: Store, commit: Commit, *, by: str = "worker-1") -> Result:
@@ -231,7 +232,7 @@ class StoreContract(
         assert set(result.consumed) == {"a", "b"}
         assert [m.id for m in from_lines(result.consumed["a"])[0]] == ["x", "y"]
         assert result.consumed["b"] == b""
-        assert evolve(read(store), now_ms=0) == evolve(before, now_ms=0)
+        assert replace(read(store), now_ms=0) == replace(before, now_ms=0)
         assert len(store.history(KEY)) == 1
 
     def test_commit_of_partly_consumed_ids_is_made_again(self, store: Store) -> None:
@@ -323,7 +324,7 @@ class StoreContract(
         assert (result.outcome, result.dot, result.live, result.posted_merge) == (Outcome.LATE, None, 1, False)
         snapshot = read(store, "after")
         assert left(snapshot, "after") == ["sorry"]
-        assert evolve(snapshot, now_ms=0, consumed={}) == evolve(tomb, now_ms=0)
+        assert replace(snapshot, now_ms=0, consumed={}) == replace(tomb, now_ms=0)
         entry = store.history(KEY)[-1]
         assert (entry.outcome, entry.dot, entry.by, entry.life) == (Outcome.LATE, None, "w9", 1)
         assert put(store, late(tomb, "after")).outcome is Outcome.DUPLICATE
@@ -384,7 +385,7 @@ class StoreContract(
         """After `retention` nothing is left: state, ids, history, listing; the key may then start as if new."""
         limits = Limits(dedupe_window_s=0.02, retention_s=0.02)
         commit = writing(started(store), b"end", "last", completes=True, limits=limits)
-        put(store, evolve(commit, facts=Half(b"end", {"last": sent("x")})))
+        put(store, replace(commit, facts=Half(b"end", {"last": sent("x")})))
         _poll(lambda: read(store).lifecycle is Lifecycle.ABSENT)
         assert read(store, "start", "last").consumed == {}
         assert store.history(KEY) == []
@@ -428,8 +429,8 @@ class StoreContract(
         """Rule 3: a run that read a record which is gone starts over; it never brings half of it back."""
         base = started(store, key=SagaKey("CreditCheck", "other"))
         for commit in (
-            writing(evolve(base, key=KEY), b"x", "m"),
-            late(evolve(base, key=KEY), "m"),
+            writing(replace(base, key=KEY), b"x", "m"),
+            late(replace(base, key=KEY), "m"),
             writing(read(store), b"x", "m", life=2),
             writing(read(store), b"x", "m", begins_life=False),
             writing(read(store), b"x", "m", context={"ghost": 1}),
@@ -542,7 +543,7 @@ class StoreContract(
     def test_merge_of_some_siblings_leaves_the_others(self, store: Store) -> None:
         """Rule 5: a sibling that came after the read stays; there are no more siblings than before."""
         snapshot = forked(store)
-        base = evolve(snapshot, clock=snapshot.versions[0].context, versions=())
+        base = replace(snapshot, clock=snapshot.versions[0].context, versions=())
         assert put(store, writing(base, b"third", "3")).outcome is Outcome.FORKED
         result = put(store, writing(snapshot, b"merged", "m", decision=Half(b"decided")))
         assert (result.outcome, result.live) == (Outcome.FORKED, 2)
@@ -592,7 +593,7 @@ class StoreContract(
     def test_merge_message_that_leaves_siblings_is_followed_by_another(self, store: Store) -> None:
         """Rule 6: consuming the pending one clears it; with siblings left the next is posted in the same write."""
         snapshot = forked(store)
-        base = evolve(snapshot, clock=snapshot.versions[0].context, versions=())
+        base = replace(snapshot, clock=snapshot.versions[0].context, versions=())
         put(store, writing(base, b"third", "3"))
         result = put(store, writing(snapshot, b"merged", snapshot.pending_merge))
         assert (result.outcome, result.live, result.posted_merge) == (Outcome.FORKED, 2, True)

@@ -78,6 +78,7 @@ class TransportContract:
             `replies`: it has no reply queues.
             `prompt-withdrawal`: a sender may make one more send with the subscriptions that it knew.
             `sharing`: several consumers of one queue get into each other's way.
+            `whole-messages`: a message that is received while it is being sent comes in part, and is lost.
             `withdrawal`: a subscription stays once it is made.
     """
 
@@ -328,6 +329,7 @@ class TransportContract:
 
     def test_receiver_that_waits_wakes_for_a_message(self, transport: Transport) -> None:
         """A message that is sent while a receiver waits ends the wait."""
+        self.need("whole-messages")
         transport.declare("a", subscriptions=[])
         receiver = transport.receiver(["a"], consumer="c", claim_s=60)
         receiver.receive(64, 0.0)
@@ -530,6 +532,7 @@ class TransportContract:
 
     def test_held_by_another_thread_while_the_receiver_waits(self, transport: Transport) -> None:
         """`hold` may be called by any thread, also while the receiver's own thread waits for messages."""
+        self.need("whole-messages")
         transport.declare("a", subscriptions=[])
         transport.send([command("a", b"1")])
         receiver = transport.receiver(["a"], consumer="c", claim_s=60)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from attrs import define, evolve
+from msgspec.structs import replace
 from opentelemetry import context as contexts
 from opentelemetry.trace import Link, Span, SpanKind, Tracer, get_current_span
 
@@ -119,7 +120,7 @@ class LaneTracer:
         consumer = work.consumer
         called = self._awaited if consumer.is_async else self._called
         function = called(trace, consumer.name, consumer.function)
-        return evolve(
+        return replace(
             work, consumer=evolve(consumer, function=function), incoming=_with_parent(work.incoming, trace.span)
         )
 

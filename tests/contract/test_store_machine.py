@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
-from attrs import evolve
 from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -40,6 +39,7 @@ from sagabus.store.protocol import Bookkeeping, SagaRow, Scheduled, Store
 from sagabus.store.redis import RedisStore
 from sagabus.testing.store_contract import late, letter, sent, writing
 from sagabus.versions import Dot, join
+from tests.changes import evolve
 from tests.contract.acted_link import ActedLink
 from tests.sagas_for_tests import (
     NOW_MS,

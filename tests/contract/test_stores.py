@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 import redis
-from attrs import evolve
 
 from sagabus.commit import Half, Lifecycle, Outcome, Want
 from sagabus.dead_letters.audit import AuditLine
@@ -45,6 +44,7 @@ from sagabus.testing.store_contract import (
 from sagabus.testing.waiting_contract import FAR_MS, scheduled
 from sagabus.waiting.message import Waiting
 from tests import servers
+from tests.changes import evolve
 from tests.servers import until
 
 FULL = Bookkeeping(

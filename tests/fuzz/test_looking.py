@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus.ending import Cancellation, cancellation, ended
 from sagabus.errors import SagabusError
@@ -17,6 +16,7 @@ from sagabus.observe.record import Look, RecordedVersion, look
 from sagabus.observe.states import kept_parents, past_states
 from sagabus.observe.waits_for import gather
 from sagabus.observe.what_if import what_if
+from tests.changes import evolve
 from tests.unit import test_record as races
 
 SEEDS = range(80)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus.envelope import decode, encode, wrap
 from sagabus.store.protocol import Bookkeeping, DeadLetter
+from tests.changes import evolve
 from tests.integration import creditapp
 from tests.integration.processes import APP, Place
 

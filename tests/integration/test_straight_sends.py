@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus import Bus, Context, MergeSagaState, Saga, handles, message, starts
 from sagabus.commit import Commit, HistoryEntry, Lifecycle, Outcome, Result
@@ -24,6 +24,7 @@ from sagabus.store.protocol import Store
 from sagabus.store.redis import RedisStore
 from sagabus.terms import Terms
 from sagabus.transport import Outlet, outlet_of
+from tests.changes import evolve
 from tests.integration.apps import Failpoints, put
 from tests.integration.test_runtime import working
 from tests.sagas_for_tests import Hand, incoming
@@ -452,6 +453,21 @@ def test_what_cannot_go_straight_waits_whole_and_is_dispatched_once(
         assert here.client.xlen(here.stream("another")) == 1, "a subscriber that the commit did not know of"
 
 
+@pytest.mark.parametrize("held_up", ["timer", "lost"])
+def test_decision_waits_with_the_message_that_it_was_taken_for(here: Office, held_up: str) -> None:
+    """Also where what other messages of the commit have caused goes straight: a crash must leave none of it unsent."""
+    hand = here.hand()
+    commit = here.run(hand, one="command", two=f"{held_up} verdict")
+    assert commit.decision is not None
+    assert commit.decision.outgoing["two"]
+    (result,) = here.commit(commit)
+    assert (result.outcome, result.sent) == (Outcome.STORED, {"one"})
+    consumed = hand.load(*commit.ids).consumed
+    assert consumed["one"] == b""
+    assert from_lines(consumed["two"])[0] == said(commit, "two")
+    assert set(commit.decision.outgoing["two"]) <= set(from_lines(consumed["two"])[0])
+
+
 def test_what_another_message_cannot_send_straight_holds_up_no_neighbour(here: Office) -> None:
     """In one commit, each message for itself: only what a timer, or nobody, belongs to waits."""
     hand = here.hand()
@@ -670,6 +686,27 @@ def test_exclusive_sagas_send_straight_too(here: Office, monkeypatch: pytest.Mon
     here.bus.worker().run_until_idle()
     assert [len(result.sent) for result in results] == [1] * 12
     assert Counter(endpoint for endpoint, _ in here.received) == {"work": 12, "ears": 12}
+    assert set(here.received.values()) == {1}
+    assert here.outboxes() == []
+
+
+@pytest.mark.parametrize("trouble", [full, changed], ids=["full queue", "other topology"])
+def test_exclusive_sagas_keep_in_the_outbox_what_cannot_go_straight(
+    make_office: Callable[..., Office],
+    trouble: Callable[[Office, Outlet], Outlet],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the same write, for their lease is given back right behind it; each message comes once all the same."""
+    here = make_office(max_length=1)
+    outlet = trouble(here, here.outlet)
+    monkeypatch.setattr(type(here.transport), "outlet", lambda _: outlet)
+    results = watched(monkeypatch)
+    before = here.queued("work")
+    here.bus.send(DoAlone("k", "command event"), to="guarded")
+    here.bus.worker().run_until_idle()
+    (result,) = results
+    assert (result.outcome, result.sent) == (Outcome.STORED, frozenset())
+    assert Counter(endpoint for endpoint, _ in here.received) == {"work": 1 + len(before), "ears": 1}
     assert set(here.received.values()) == {1}
     assert here.outboxes() == []
 

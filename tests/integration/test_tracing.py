@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from examples.credit_check.messages import CheckCredit, RequestScore, ScoreReported
 from examples.credit_check.saga import BUREAUS, CreditCheck
 from sagabus import Bus, Context, Keyring, RetryPolicy, Signing
-from sagabus.commit import Lifecycle, Snapshot, Want
+from sagabus.commit import Commit, Lifecycle, Result, Snapshot, Want
 from sagabus.errors import UnknownEndpointError
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping
@@ -182,18 +182,28 @@ def test_spans_say_what_the_conventions_name(traces: Traces) -> None:
 
 
 class Meeting(MemoryStore):
-    """Has the first two workers that load a live saga see the same: what they write forks."""
+    """Has the first two workers that load a live saga see the same: what they write forks, whoever is quicker."""
 
     def __init__(self) -> None:
         super().__init__()
         self._barrier = threading.Barrier(2)
         self._met = threading.Semaphore(2)
+        self._writing: set[int] = set()
 
     def load(self, wants: Sequence[Want], noting: Bookkeeping | None = None) -> list[Snapshot]:
         snapshots = super().load(wants, noting)
         if any(s.lifecycle is Lifecycle.LIVE for s in snapshots) and self._met.acquire(blocking=False):
             self._barrier.wait(30)
+            self._writing.add(threading.get_ident())
         return snapshots
+
+    def commit(self, commits: Sequence[Commit], *, by: str) -> list[Result]:
+        results = super().commit(commits, by=by)
+        if threading.get_ident() in self._writing:
+            # Neither goes on before both have written.
+            self._writing.discard(threading.get_ident())
+            self._barrier.wait(30)
+        return results
 
 
 def test_merge_links_to_the_spans_that_wrote_the_siblings(traces: Traces) -> None:

@@ -7,9 +7,10 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from sagabus import MergeSagaState, Saga, handles, starts
+from tests.changes import evolve
 from tests.simulation.naive import Naive, TooManySchedulesError, Walk
 from tests.simulation.vocabulary import (
     FIELDS,

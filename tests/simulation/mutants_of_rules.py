@@ -145,7 +145,7 @@ MUTANTS: Final = (
         _REFUSED.replace(
             "    if again:\n",
             '    if again == "completed":\n'
-            "        after = _copy(record, evolve(commit, late=True))\n"
+            "        after = _copy(record, replace(commit, late=True))\n"
             "        _consume(after, commit, commit.facts.outgoing, {}, now_ms)\n"
             "        _remember(after, commit, Outcome.LATE, None, now_ms, by)\n"
             "        return Result(Outcome.LATE, live=len(live)), after\n"

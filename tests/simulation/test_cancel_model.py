@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from attrs import evolve, frozen
+from attrs import frozen
 
 from sagabus import advance as core
 from sagabus import handles, message
@@ -30,6 +30,7 @@ from sagabus.testing.simulator.scene import Scene
 from sagabus.testing.simulator.search import Search
 from sagabus.testing.simulator.verdict import Expectations
 from sagabus.testing.simulator.world import Budget, Settings
+from tests.changes import evolve
 from tests.simulation.rules_laws import Watched
 from tests.simulation.rules_saga import (
     Ballot,

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus import Bus, ConcurrencyError, Context, DocumentKey, Documents, Saga, handles, message, starts
 from sagabus.errors import ConfigurationError
 from sagabus.testing import Exploration, Moment, explore
 from sagabus.testing.simulator.shelves import ShelfStore, Shelves
+from tests.changes import evolve
 
 
 @message("documents-test.count")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from unittest.mock import ANY
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from mergers import fieldwise, highest
 from sagabus import MergeSagaState, Saga, handles, message, starts
@@ -17,6 +17,7 @@ from sagabus.store.memory import Record, apply_commit
 from sagabus.testing import Moment, explore
 from sagabus.testing.exploration import inquiry_of
 from sagabus.testing.simulator.schedule import Commits, Loads, RollsBack, token_of
+from tests.changes import evolve
 from tests.simulation.small_sagas import Add, Begin, Collect, Echo, Exact, Heard, Note, Words, words_of
 
 START = [Begin()]

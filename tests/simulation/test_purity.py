@@ -62,6 +62,21 @@ def saga_that(does: Callable[[], Any], *, when: str = "handle") -> type[Saga[Tex
     return Doing
 
 
+def saga_merged_by(merger: Callable[[Any], Text]) -> type[Saga[Text]]:
+    """Return a saga that keeps the last word by the alphabet, which is what its merger had better do, too."""
+
+    class Merged(Saga[Text], key="order", merger=merger):
+        @starts
+        def begun(self, m: Begin) -> None:
+            pass
+
+        @handles
+        def added(self, m: Add) -> None:
+            self.state.said = max(self.state.said, m.word)
+
+    return Merged
+
+
 # A handler may be looked at through any of these; the last word of each is how the report names it.
 IMPURE: list[tuple[Callable[[], Any], str]] = [
     (lambda: time.time(), "time.time()"),
@@ -304,17 +319,8 @@ def test_explore_of_a_merger_that_asks_a_clock_is_impure_whatever_it_makes_of_th
         time.monotonic()
         return max(siblings, key=lambda text: text.said)
 
-    class Timed(Saga[Text], key="order", merger=timed):
-        @starts
-        def begun(self, m: Begin) -> None:
-            pass
-
-        @handles
-        def added(self, m: Add) -> None:
-            self.state.said = max(self.state.said, m.word)
-
     failure = explore(
-        Timed, start=START, messages=[Add("a"), Add("b"), Add("c")], must_end=False, merger_laws=laws
+        saga_merged_by(timed), start=START, messages=[Add("a"), Add("b"), Add("c")], must_end=False, merger_laws=laws
     ).failure
     assert failure is not None
     assert failure.kind == "impure"
@@ -331,16 +337,9 @@ def test_explore_of_a_merger_that_changes_its_mind_later_is_a_broken_law() -> No
         words = sorted({sibling.said for sibling in siblings})
         return Text(words[-1] if len(asked) < 40 else f"{words[-1]} of {len(asked)}")
 
-    class Fickle(Saga[Text], key="order", merger=fickle):
-        @starts
-        def begun(self, m: Begin) -> None:
-            pass
-
-        @handles
-        def added(self, m: Add) -> None:
-            self.state.said = max(self.state.said, m.word)
-
-    failure = explore(Fickle, start=START, messages=[Add("a"), Add("b"), Add("c")], must_end=False, workers=3).failure
+    failure = explore(
+        saga_merged_by(fickle), start=START, messages=[Add("a"), Add("b"), Add("c")], must_end=False, workers=3
+    ).failure
     assert len(asked) > 40
     assert failure is not None
     assert failure.kind in ("merger", "impure")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Lifecycle, Snapshot, StoredVersion
@@ -19,6 +19,7 @@ from sagabus.outgoing import Outgoing, OutgoingKind
 from sagabus.saga import Saga, handles, starts
 from sagabus.store.memory import MemoryStore
 from sagabus.versions import Dot
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     NOW_MS,
     CheckCredit,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus import Bus, Encrypted, Saga, message, starts
 from sagabus.definition import SagaDefinition
@@ -20,6 +20,7 @@ from sagabus.observe.recording import RecordingError
 from sagabus.store.memory import MemoryStore
 from sagabus.testing import PlayedOtherwiseError, play
 from sagabus.testing.keys import fall_back_on_test_keys
+from tests.changes import evolve
 from tests.sagas_for_tests import End, Hand, Note, Tally, incoming, merge_message
 from tests.unit import test_record as races
 from tests.unit.test_record import KEY, Check, Today, score

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus import Bus
 from sagabus.commit import Commit, Lifecycle, Outcome, Result
@@ -24,6 +23,7 @@ from sagabus.operations.cancel import BusySagaError, SagaEndedError, UnmergedSib
 from sagabus.operations.merge import MergerRefusesError, foresee, request_merge
 from sagabus.outgoing import merge_id
 from sagabus.store.protocol import Bookkeeping, Scheduled, Store
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     CreditCheck,
     CreditState,

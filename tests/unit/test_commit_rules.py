@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from sagabus.commit import Lifecycle, Outcome
 from sagabus.definition import Limits
 from sagabus.outgoing import OutgoingKind, from_lines, merge_id
 from sagabus.store.protocol import Store
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     CheckCredit,
     CreditDecided,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus.commit import HistoryEntry, Lifecycle, Outcome
 from sagabus.envelope import Envelope, Incoming, SagaKey, decode
@@ -21,6 +20,7 @@ from sagabus.store.protocol import DeadLetter, Scheduled, Store
 from sagabus.store.redis import RedisStore
 from sagabus.testing.store_contract import put, read, states, writing
 from sagabus.versions import Dot
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     CheckCredit,
     CreditDecided,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field, validators
+from attrs import define, field, validators
 
 from sagabus import Bus, Context, RetryPolicy, Saga, handles, message, starts
 from sagabus.commit import Lifecycle, Snapshot, StoredVersion
@@ -33,6 +33,7 @@ from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping
 from sagabus.transport import Parcel, ParcelKind
 from sagabus.versions import Dot
+from tests.changes import evolve
 
 NOW_MS = 10_000_000_000
 

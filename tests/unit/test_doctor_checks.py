@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus.health.checks import check_all
 from sagabus.health.facts import Facts, QueueFacts, SagaFacts, ServerFacts
 from sagabus.health.finding import Finding, Verdict
+from tests.changes import evolve
 
 INFO = {
     "redis_version": "7.2.4",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, cast
 
 import pytest
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +27,7 @@ from sagabus.secrecy.process_keys import process_keys
 from sagabus.testing import SagaHarness, check_merger, explore
 from sagabus.testing.keys import TEST_KEYS
 from sagabus.versions import Dot
+from tests.changes import evolve
 
 OLD, NEW = Keyring({"old": bytes(range(32))}), Keyring({"new": bytes(range(32, 64))})
 NUMBER = "4111 1111 1111 1111"

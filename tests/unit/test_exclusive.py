@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus import Bus, RetryPolicy, Saga, handles, message, starts
 from sagabus.commit import Want
@@ -20,6 +20,7 @@ from sagabus.runtime.leases import LeasesInHand
 from sagabus.store.memory import MemoryStore
 from sagabus.telemetry.counters import EndpointCounts
 from sagabus.worker import Worker
+from tests.changes import evolve
 from tests.integration.apps import Clock, memory_parts
 
 KEY = SagaKey("Ledger", "1")

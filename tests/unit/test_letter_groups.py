@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from sagabus import Bus
 from sagabus.dead_letters.groups import LetterGroup, LetterHead, grouped, pattern
 from sagabus.dead_letters.letter import DeadLetter
 from sagabus.store.protocol import Bookkeeping
+from tests.changes import evolve
 
 
 def letter(id_: str, error: str, at_ms: int = 1000, **changes: str) -> DeadLetter:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from attrs import define, evolve
+from attrs import define
 
 from sagabus import Bus, Context, MergeSagaState, RetryPolicy, Saga, handles, message, starts
 from sagabus.advance import advance
@@ -19,6 +19,7 @@ from sagabus.envelope import Incoming, SagaKey, encode, wrap
 from sagabus.observe.handling import Handling, add_handling, handling
 from sagabus.observe.log import configure, get_logger, redact_event
 from sagabus.versions import Dot
+from tests.changes import evolve
 from tests.integration.apps import put
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus import handles
 from sagabus.commit import Lifecycle
@@ -20,6 +19,7 @@ from sagabus.observe.record import look
 from sagabus.observe.states import Proof, at, past_states
 from sagabus.store.memory import MemoryStore
 from sagabus.versions import Dot
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     CheckCredit,
     CreditCheck,

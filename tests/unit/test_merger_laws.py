@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, evolve
+from attrs import define
 from hypothesis import strategies as st
 
 import mergers
@@ -25,6 +25,7 @@ from sagabus.testing.laws.merger_check import MergerError, check_merger
 from sagabus.testing.laws.merger_laws import examine, refute
 from sagabus.testing.laws.other_process import Merged, Task, Unreachable, address_of, merge_all, merge_elsewhere
 from sagabus.testing.laws.refutation import Law, Refutation, Result
+from tests.changes import evolve
 from tests.mergers_for_tests import (
     Agreed,
     Count,

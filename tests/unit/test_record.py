@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus import MergeSagaState, Saga, handles, message, starts
 from sagabus.advance import advance
@@ -27,6 +27,7 @@ from sagabus.observe.record_lines import RecordError, read, write
 from sagabus.observe.rerun import Comparison, rerun
 from sagabus.outgoing import Outgoing, OutgoingKind, posted_merge
 from sagabus.store.memory import MemoryStore
+from tests.changes import evolve
 from tests.sagas_for_tests import Hand, bound, incoming, merge_message
 
 APP = "some.app:bus"

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attrs import define, evolve
+from attrs import define
 
 from sagabus import Bus, RetryPolicy, Saga, handles, message, starts
 from sagabus.commit import Lifecycle, Outcome, Result, Want
 from sagabus.envelope import SagaKey
 from sagabus.errors import CorruptRecordError
 from sagabus.store.memory import MemoryStore
+from tests.changes import evolve
 from tests.integration.apps import Clock, memory_parts
 
 

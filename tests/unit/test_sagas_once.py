@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from sagabus import Bus, Context, RetryPolicy, message
 from sagabus.errors import ConcurrencyError, DefinitionError, DocumentNotFoundError
 from sagas import Once, OnceRecord, OnceStatus, once
 from sagas.once.record import begun, finished, forgotten
+from tests.changes import evolve
 from tests.integration.apps import Clock, memory_parts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +61,7 @@ from sagas.transfer.messages import (
     TransferConfirmed,
     TransferDeadline,
 )
+from tests.changes import evolve
 from tests.integration.apps import Clock, memory_parts
 
 ALICE, BOB = DocumentKey("alice", "north"), DocumentKey("bob", "north")

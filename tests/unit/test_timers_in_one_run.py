@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus.advance import advance
 from sagabus.commit import Lifecycle, Snapshot, StoredVersion
@@ -11,6 +11,7 @@ from sagabus.envelope import Incoming, SagaKey
 from sagabus.messages import MergeSagaState, message
 from sagabus.saga import Saga, handles, starts
 from sagabus.versions import Dot
+from tests.changes import evolve
 from tests.sagas_for_tests import NOW_MS, bound, incoming, merge_message
 
 

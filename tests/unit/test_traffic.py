@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from sagabus import starts
 from sagabus.definition import SagaDefinition
 from sagabus.observe.record import look
 from sagabus.observe.rerun import rerun
 from sagabus.observe.traffic import Came, Went, traffic
 from sagabus.store.memory import MemoryStore
+from tests.changes import evolve
 from tests.sagas_for_tests import CheckCredit, CreditCheck, CreditDecided, Hand, all_scores, bound, incoming, score
 
 

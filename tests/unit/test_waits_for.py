@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from sagabus import Bus, Context, Saga, handles, starts
 from sagabus.dead_letters.letter import DeadLetter
@@ -15,6 +14,7 @@ from sagabus.observe.record import look
 from sagabus.observe.waits_for import ANSWER_PATIENCE_MS, Wait, WaitKind, gather
 from sagabus.store.memory import MemoryStore
 from sagabus.store.protocol import Bookkeeping, Scheduled
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     NOW_MS,
     CheckCredit,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, field
 
 from sagabus import Encrypted, Saga, handles, starts
 from sagabus.commit import Lifecycle, Snapshot
@@ -16,6 +16,7 @@ from sagabus.observe.changes import MISSING
 from sagabus.observe.what_if import MOST_ORDERS, what_if
 from sagabus.store.memory import MemoryStore
 from sagabus.testing.keys import fall_back_on_test_keys
+from tests.changes import evolve
 from tests.sagas_for_tests import (
     CheckCredit,
     CreditCheck,

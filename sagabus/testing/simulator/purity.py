@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from attrs import evolve, field, frozen
+from msgspec.structs import replace
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Snapshot
@@ -84,7 +85,7 @@ class Purity:
             return None
         name = self.definition.name
         # Made again at another time: where that comes out alike, it is pure, and time makes no difference.
-        later = snapshot if self.clocked else evolve(snapshot, now_ms=snapshot.now_ms + _LATER_MS)
+        later = snapshot if self.clocked else replace(snapshot, now_ms=snapshot.now_ms + _LATER_MS)
         again = self._advance(later, incoming, self._watched.definition)
         calls = self._watched.heard()
         if calls:

@@ -6,10 +6,10 @@ Of siblings, a run sees what they merge to and, where its class is told of merge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from attrs import evolve, field, fields, frozen
+from attrs import field, frozen
+from msgspec.structs import replace
 
 from sagabus.advance import advance
 from sagabus.commit import Commit, Half, Lifecycle, Snapshot, StoredVersion, Want
@@ -235,7 +235,7 @@ class Runs:
         if merged is not None:
             if merged in self._watched and not opening.siblings:
                 # The merger was seen at work on these or others; what it makes is as good as a version.
-                snapshot = evolve(snapshot, versions=(StoredVersion(_DOT, {}, merged),))
+                snapshot = replace(snapshot, versions=(StoredVersion(_DOT, {}, merged),))
             else:
                 commit = None
             self._watched.add(merged)
@@ -305,15 +305,7 @@ class Runs:
 
 def with_parents(commit: Commit, context: VersionVector, parents: tuple[Dot, ...]) -> Commit:
     """Return *commit* as one that has seen *context*, and was computed from *parents*."""
-    values = list(_VALUES(commit))
-    values[_CONTEXT], values[_PARENTS] = context, parents
-    return Commit(*values)
-
-
-_FIELDS: Final = tuple(each.name for each in fields(Commit))
-_VALUES: Final = attrgetter(*_FIELDS)
-_CONTEXT: Final = _FIELDS.index("context")
-_PARENTS: Final = _FIELDS.index("parents")
+    return replace(commit, context=context, parents=parents)
 
 
 def _half_known(half: Half | None, sketched: tuple[tuple[str, Sketch], ...]) -> Any:

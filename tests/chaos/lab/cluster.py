@@ -70,6 +70,7 @@ class Cluster:
             if index not in (home, target):
                 with self.nodes[index].client() as other:
                     other.execute_command("CLUSTER SETSLOT", slot, "NODE", sink_id)
+        until(self._agrees_on_epochs, "nodes that agree on whose slots are newest")
         self.moved += 1
         return keys
 
@@ -96,6 +97,20 @@ class Cluster:
     def await_whole(self) -> None:
         """Return when every node that runs says that all slots are served."""
         until(lambda: all(_is_whole(node) for node in self.nodes if node.runs), "a cluster that serves all slots")
+
+    def _agrees_on_epochs(self) -> bool:
+        """Return whether all nodes know the primaries' newest epochs, by which they settle whose a slot is.
+
+        Until then a message of the old owner, sent before it gave the slot away, takes it back from the new one, who
+        drops its keys: a slot that moved on at once would lose them, without any client.
+        """
+        views = list[dict[str, str]]()
+        for node in self.nodes:
+            if node.runs:
+                with node.client() as client:
+                    facts = client.execute_command("CLUSTER NODES").values()
+                views.append({fact["node_id"]: fact["epoch"] for fact in facts if "master" in fact["flags"]})
+        return all(view == views[0] for view in views) and len(set(views[0].values())) == len(views[0])
 
     def _someone(self) -> Server:
         return next(node for node in self.nodes if node.runs)

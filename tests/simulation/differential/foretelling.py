@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from sagabus.envelope import SagaKey
 from sagabus.testing.simulator.inquiry import Inquiry
@@ -16,6 +16,7 @@ from sagabus.testing.simulator.runs import Fault
 from sagabus.testing.simulator.telling import write_down
 from sagabus.testing.simulator.world import Commit, Event, Load, World
 from sagabus.testing.simulator.worlds import Worlds
+from tests.changes import evolve
 from tests.simulation.differential.accounts import Sent, Step, travels
 
 _LONGEST: Final = 400

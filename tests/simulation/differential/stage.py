@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from attrs import define, evolve, field
+from attrs import define, field
 from msgspec.structs import replace
 
 from sagabus.commit import Commit, HistoryEntry, Result, Snapshot, Want
@@ -18,6 +18,7 @@ from sagabus.testing.simulator.stage import Held, Stage
 from sagabus.testing.simulator.world import Load
 from sagabus.transport import Delivery, Parcel, ParcelKind, Receiver, Transport
 from sagabus.worker import Worker
+from tests.changes import evolve
 from tests.simulation.differential.cases import Case
 from tests.simulation.differential.workers import (
     ELSEWHERE,

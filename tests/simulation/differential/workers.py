@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from sagabus.bus import Bus
 from sagabus.commit import Commit, Result, Snapshot, Want
 from sagabus.store.protocol import Bookkeeping, Scheduled, Store
 from sagabus.transport import Exchanged, Parcel, ParcelKind, Receiver, Refusal, Transport
+from tests.changes import evolve
 
 WAITING: Final = ".waiting"
 ELSEWHERE: Final = "elsewhere"

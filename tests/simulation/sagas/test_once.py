@@ -17,12 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
-from attrs import evolve, frozen
+from attrs import frozen
 
 from sagabus import Bus, ConcurrencyError, Context, DocumentKey, Documents, message
 from sagabus.errors import DocumentNotFoundError
 from sagabus.testing import Exploration, Moment, explore
 from sagas import Once, OnceRecord, OnceStatus, once
+from tests.changes import evolve
 
 PATH: Final = "a.csv"
 WHOLE: Final = os.environ.get("SAGABUS_RULES") == "whole"
