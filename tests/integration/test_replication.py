@@ -81,15 +81,24 @@ def test_nothing_is_dispatched_or_acked_before_replicas_have_the_commit(
     primary, replica = members
     app = order_app(primary.url, primary.url, namespace=namespace, durability="replicated", claim_s=2.0)
     app.bus.send(Order("0"), to="orders")
-    commit, cut_off = app.bus.store.commit, list[bool]()
+    store, cut_off, alone = app.bus.store, list[bool](), threading.RLock()
+    assert isinstance(store, RedisStore)
+    commit, try_round = store.commit, store.link.try_round
 
     def commit_cut_off(*args: Any, **options: Any) -> Any:
-        if not cut_off:
-            replica.promote()
-            cut_off.append(True)
-        return commit(*args, **options)
+        with alone:
+            if not cut_off:
+                replica.promote()
+                cut_off.append(True)
+            return commit(*args, **options)
 
-    monkeypatch.setattr(app.bus.store, "commit", commit_cut_off)
+    def round_alone(*args: Any, **options: Any) -> Any:
+        with alone:
+            return try_round(*args, **options)
+
+    # Once a write was not confirmed, no other is made: were that the timers' and not the commit, none would be stored.
+    monkeypatch.setattr(store, "commit", commit_cut_off)
+    monkeypatch.setattr(store.link, "try_round", round_alone)
     watching = RedisStore(primary.url, namespace=namespace)
     queues = RedisStreamsTransport(primary.url, namespace=namespace)
     with working(app.bus):
