@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from attrs import field, frozen
 
@@ -16,6 +16,9 @@ from sagabus.messages import MERGE, enclosing_names
 from sagabus.replies.address import PREFIX, is_reply_address
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_BATCH: Final = 1000
+"""The most messages that one commit takes."""
 
 
 @frozen
@@ -62,7 +65,7 @@ class EndpointOptions:
     """How an endpoint works through its queue.
 
     Attributes:
-        batch: the most messages handled in one load and one commit.
+        batch: the most messages handled in one load and one commit; four times as many where they crowd at few sagas.
         concurrency: how many consumer handlers run at once in each process: threads for `def`, tasks for `async def`.
         partitions: how many streams the queue is split into.
         max_length: from which length on its queue pushes back.

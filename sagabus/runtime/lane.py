@@ -45,6 +45,8 @@ _POLL_S: Final = 0.01
 _MOST_A_TURN: Final = 512
 _MUCH: Final = 32
 """From so many messages at once another lane helps."""
+_CROWD: Final = 16
+"""From so many messages a saga at once on, they crowd, and the next batch may be larger."""
 _TROUBLE_WAIT_S: Final = 2.0
 _PAUSED_S: Final = 0.25
 """A lane whose endpoints are all paused looks so often whether they still are."""
@@ -161,7 +163,7 @@ class Lane:
         self._handled: list[Ticket] = []
         # Errors of messages that were concluded; others of the same turn may have come to grief by the same.
         self._spent: list[BaseException] = []
-        self._many, self._much = len(self._stations) > 1, False
+        self._many, self._much, self._crowded = len(self._stations) > 1, False, False
 
     @property
     def tally(self) -> EndpointCounts:
@@ -210,6 +212,7 @@ class Lane:
         batch = sort_batch(self._endpoint_of, deliveries, self._bus.max_message_bytes, self._bus.signing)
         for doubt in batch.doubtful:
             self._log.warning("untrusted", error=str(doubt), taken=True)
+        self._crowded = len(deliveries) - len(batch.consumers) >= _CROWD * len(batch.sagas) > 0
         if self._tracer is not None:
             self._tracer.received(batch)
         for ticket in batch.finished:
@@ -289,7 +292,11 @@ class Lane:
     def _shares(self) -> dict[str, int]:
         """Return how many deliveries may be taken, by endpoint."""
         paused = self.paused
-        rooms = {name: station.room for name, station in self._stations.items() if name not in paused and station.takes}
+        rooms = {
+            name: station.room(crowded=self._crowded)
+            for name, station in self._stations.items()
+            if name not in paused and station.takes
+        }
         most = _MOST_A_TURN // len(self._stations)
         return {name: max(1, min(room, most)) if self._many else room for name, room in rooms.items() if room > 0}
 

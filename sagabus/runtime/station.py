@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
 from sagabus.bus import Bus
-from sagabus.endpoint import Endpoint
+from sagabus.endpoint import MAX_BATCH, Endpoint
 from sagabus.runtime.burial import Burial
 from sagabus.runtime.crew import InlineCrew, ThreadedCrew
 from sagabus.runtime.handler_threads import Through
 from sagabus.runtime.recovery import Recovery
 from sagabus.runtime.surroundings import Surroundings
 from sagabus.telemetry.histogram import Histogram
+
+_CROWDED_BATCHES: Final = 4
+"""Reading, merging and writing a state is paid a batch: larger ones where many messages are for one saga."""
 
 
 @frozen
@@ -31,16 +34,21 @@ class Station:
     crew: InlineCrew | ThreadedCrew
     recovery: Recovery
 
-    @property
-    def room(self) -> int:
-        """Return how many more deliveries may be taken: a batch, or less where handlers are still at work."""
+    def room(self, *, crowded: bool = False) -> int:
+        """Return how many more deliveries may be taken: a batch, or less where handlers are still at work.
+
+        Args:
+            crowded: most of them are for few sagas; endpoints of sagas alone then take larger batches.
+        """
         batch = self.endpoint.options.batch
-        return min(batch, self.crew.room) if self.endpoint.consumers else batch
+        if self.endpoint.consumers:
+            return min(batch, self.crew.room)
+        return min(batch * _CROWDED_BATCHES, MAX_BATCH) if crowded else batch
 
     @property
     def takes(self) -> bool:
         """Return whether it takes deliveries now: handlers that are slow get theirs in few large parts."""
-        return not self.crew.busy or self.room >= min(self.endpoint.options.batch, self.crew.places)
+        return not self.crew.busy or self.room() >= min(self.endpoint.options.batch, self.crew.places)
 
 
 def open_station(

@@ -1,0 +1,80 @@
+"""How many messages a lane takes at once: more where they crowd at few sagas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from attrs import define
+
+from sagabus import Bus, Saga, message, starts
+
+
+@message("batches.begin")
+class Begin:
+    key: str
+
+
+@message("batches.aside")
+class Aside:
+    pass
+
+
+@define
+class State:
+    number: int = 0
+
+
+class Counting(Saga[State], key="key", merger=lambda siblings: siblings[0]):
+    @starts
+    def begun(self, m: Begin) -> None:
+        self.state.number += 1
+
+
+def taken(keys: Iterable[str], *, batch: int = 64, consumer: bool = False) -> list[int]:
+    """Have a worker handle a message to each of these sagas, and return how many it took at a time."""
+    with Bus(store="memory:", transport="memory:") as bus:
+        endpoint = bus.endpoint("sagas", Counting, batch=batch)
+        if consumer:
+            endpoint.consumer(Aside)(lambda m: None)
+        bus.send_many((Begin(key) for key in keys), to="sagas")
+        worker = bus.worker()
+        worker._open(inline=True)
+        (lane,) = worker.lanes
+        sizes, deliveries = list[int](), lane.turn([], 0.0)
+        while deliveries:
+            sizes.append(len(deliveries))
+            deliveries = lane.turn(deliveries, 0.0)
+        return sizes
+
+
+def test_messages_for_one_saga_are_taken_in_larger_batches() -> None:
+    """Once the first batch has shown that they are."""
+    assert taken(["hot"] * 400) == [64, 256, 80]
+
+
+def test_messages_for_many_sagas_are_not() -> None:
+    """Fifteen for each are too few: sixteen are not."""
+    assert taken(str(number // 15) for number in range(240)) == [64, 64, 64, 48]
+    assert taken(str(number // 16) for number in range(240)) == [64, 176]
+
+
+def test_batches_are_small_again_when_the_crowd_is_gone() -> None:
+    """What the last one was for is what counts."""
+    assert taken(["hot"] * 64 + [str(number) for number in range(400)]) == [64, 256, 64, 64, 16]
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 300), (15, [15] * 20), (100, [100, 200]), (1000, [300])])
+def test_smaller_batches_stay_what_they_are(batch: int, sizes: list[int]) -> None:
+    """Too few messages at a time never crowd."""
+    assert taken(["hot"] * 300, batch=batch) == sizes
+
+
+def test_no_batch_is_more_than_one_commit_takes() -> None:
+    """A thousand."""
+    assert taken(["hot"] * 2500, batch=300) == [300, 1000, 1000, 200]
+
+
+def test_endpoint_with_a_consumer_keeps_its_batches() -> None:
+    """How much it takes in advance is for the consumer to bear."""
+    assert max(taken(["hot"] * 300, consumer=True)) <= 64
