@@ -38,12 +38,12 @@ class Station:
         """Return how many more deliveries may be taken: a batch, or less where handlers are still at work.
 
         Args:
-            crowded: most of them are for few sagas; endpoints of sagas alone then take larger batches.
+            crowded: the last ones were for few sagas, so that larger batches cost less.
         """
         batch = self.endpoint.options.batch
-        if self.endpoint.consumers:
-            return min(batch, self.crew.room)
-        return min(batch * _CROWDED_BATCHES, MAX_BATCH) if crowded else batch
+        if crowded:
+            batch = min(batch * _CROWDED_BATCHES, MAX_BATCH)
+        return min(batch, self.crew.room) if self.endpoint.consumers else batch
 
     @property
     def takes(self) -> bool:
