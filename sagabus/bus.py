@@ -154,7 +154,7 @@ class Bus:
             name: what its queue is called.
             sagas: saga classes; each belongs to one endpoint.
             batch: the most messages handled in one load and one commit, at most 1,000. Where 16 or more were for each
-                saga, the next batch may be four times as large.
+                saga, none of them exclusive, and took less than 0.5 s, the next batch may be four times as large.
             concurrency: how many consumer handlers run at once in each process.
             partitions: how many streams its queue is split into; more than one only pays on a cluster.
             max_length: from which length on its queue pushes back on senders.

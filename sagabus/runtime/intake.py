@@ -24,6 +24,7 @@ from sagabus.transport import Delivery
 
 _RETRY_BYTES: Final = 64
 """What the count of its attempts may add to an envelope that was as large as it may be."""
+_CROWD: Final = 16
 
 
 class SagaWork(Entry):
@@ -82,6 +83,15 @@ class Sorted:
     consumers: list[ConsumerWork] = field(factory=list)
     finished: list[Ticket] = field(factory=list)
     doubtful: list[UntrustedError] = field(factory=list)
+
+    def crowds(self) -> bool:
+        """Return whether many messages are for each of its sagas, so that a larger batch would cost less a message.
+
+        An exclusive saga handles one a commit, however many there are.
+        """
+        works = self.sagas.values()
+        messages = sum([len(work.tickets) for work in works])
+        return messages >= _CROWD * len(works) > 0 and not any(work.definition.exclusive for work in works)
 
 
 def sort_batch(

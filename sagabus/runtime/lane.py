@@ -45,8 +45,8 @@ _POLL_S: Final = 0.01
 _MOST_A_TURN: Final = 512
 _MUCH: Final = 32
 """From so many messages at once another lane helps."""
-_CROWD: Final = 16
-"""From so many messages a saga at once on, they crowd, and the next batch may be larger."""
+_QUICK_S: Final = 0.5
+"""A batch that took longer is not followed by a larger one: what it causes leaves when it is through."""
 _TROUBLE_WAIT_S: Final = 2.0
 _PAUSED_S: Final = 0.25
 """A lane whose endpoints are all paused looks so often whether they still are."""
@@ -203,6 +203,7 @@ class Lane:
     def turn(self, deliveries: Sequence[Delivery], wait_s: float) -> list[Delivery]:
         """Handle *deliveries*, dispatch what they caused, and return the next ones."""
         self.pulse.beat()
+        began_at = time.monotonic()
         while self._spent:
             let_go(self._spent.pop())
         self._hold(deliveries)
@@ -210,9 +211,9 @@ class Lane:
         if deliveries and self._clock.old:
             self._insist(lambda: self._clock.set(self._bus.store.next_due_ms()[0]))
         batch = sort_batch(self._endpoint_of, deliveries, self._bus.max_message_bytes, self._bus.signing)
+        crowds = batch.crowds()
         for doubt in batch.doubtful:
             self._log.warning("untrusted", error=str(doubt), taken=True)
-        self._crowded = len(deliveries) - len(batch.consumers) >= _CROWD * len(batch.sagas) > 0
         if self._tracer is not None:
             self._tracer.received(batch)
         for ticket in batch.finished:
@@ -224,6 +225,7 @@ class Lane:
         if batch.sagas or self._dispatcher.noting:
             with self._shared.holding(batch.sagas, self._waits_for_lane):
                 self._insist(lambda: self._run_sagas(batch.sagas.values()))
+        self._crowded = crowds and time.monotonic() - began_at < _QUICK_S
         if self._inline:
             for work in batch.consumers:
                 self._start(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pytest
@@ -31,10 +32,24 @@ class Counting(Saga[State], key="key", merger=lambda siblings: siblings[0]):
         self.state.number += 1
 
 
-def taken(keys: Iterable[str], *, batch: int = 64, consumer: bool = False) -> list[int]:
+class OneByOne(Saga[State], key="key", exclusive=True):
+    @starts
+    def begun(self, m: Begin) -> None:
+        self.state.number += 1
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every batch count as quick, however busy the machine is."""
+    monkeypatch.setattr("sagabus.runtime.lane._QUICK_S", math.inf)
+
+
+def taken(
+    keys: Iterable[str], *, batch: int = 64, consumer: bool = False, saga: type[Saga[State]] = Counting
+) -> list[int]:
     """Have a worker handle a message to each of these sagas, and return how many it took at a time."""
     with Bus(store="memory:", transport="memory:") as bus:
-        endpoint = bus.endpoint("sagas", Counting, batch=batch)
+        endpoint = bus.endpoint("sagas", saga, batch=batch)
         if consumer:
             endpoint.consumer(Aside)(lambda m: None)
         bus.send_many((Begin(key) for key in keys), to="sagas")
@@ -73,6 +88,17 @@ def test_smaller_batches_stay_what_they_are(batch: int, sizes: list[int]) -> Non
 def test_no_batch_is_more_than_one_commit_takes() -> None:
     """A thousand."""
     assert taken(["hot"] * 2500, batch=300) == [300, 1000, 1000, 200]
+
+
+def test_batches_of_an_exclusive_saga_stay_what_they_are() -> None:
+    """It handles one message a commit, and larger batches would only leave later."""
+    assert taken(["hot"] * 200, saga=OneByOne) == [64, 64, 64, 8]
+
+
+def test_batches_that_take_long_are_not_followed_by_larger_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a saga asks for leaves with its batch."""
+    monkeypatch.setattr("sagabus.runtime.lane._QUICK_S", 0.0)
+    assert taken(["hot"] * 200) == [64, 64, 64, 8]
 
 
 def test_endpoint_with_a_consumer_takes_no_more_than_that_has_places_for() -> None:
