@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -19,6 +20,7 @@ AMQP_TLS: Final = TlsOptions("cacertfile", "certfile", "keyfile")
 
 _TLS: Final = frozenset({"cacertfile", "certfile", "keyfile", "verify", "server_name_indication"})
 _OTHERS: Final = frozenset({"auth_mechanism"})
+CONNECT_S: Final = 5
 _MECHANISMS: Final = frozenset({"plain", "amqplain", "external"})
 
 
@@ -93,13 +95,23 @@ class AmqpAddress:
                 ssl=None if self.tls is None else dict(self.tls),
                 login_method=self.login,
                 heartbeat=heartbeat_s,
-                connect_timeout=5,
+                connect_timeout=CONNECT_S,
                 transport_options=options,
             )
         except (ValueError, TypeError) as error:
             raise ConfigurationError(
                 f"{self.shown!r} cannot be used: {error}; write amqp://USER:PASSWORD@HOST:PORT/VHOST"
             ) from error
+
+    def takes_connections(self) -> bool:
+        """Return whether somebody takes a TCP connection there, whatever is said on it then."""
+        parts = urlsplit(self.url)
+        port = parts.port or (5672 if self.tls is None else 5671)
+        try:
+            socket.create_connection((parts.hostname or "localhost", port), timeout=CONNECT_S).close()
+        except OSError:
+            return False
+        return True
 
 
 def _tls(shown: str, options: dict[str, str]) -> dict[str, Any]:

@@ -21,6 +21,10 @@ HEARTBEAT_S: Final = 30
 MAX_NAME_BYTES: Final = 255
 """The longest name, key or id that AMQP can carry."""
 _ANSWER_S: Final = 15.0
+_MUTE: Final = (
+    "it takes connections and says nothing: it hangs, or has no file descriptors left, of which each quorum queue "
+    "takes three; see `rabbitmqctl status`"
+)
 _BACKOFF_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -171,7 +175,12 @@ class AmqpSession:
             "on_blocked": self._on_blocked,
             "on_unblocked": self._on_unblocked,
         }
-        self._connection = address.client(HEARTBEAT_S, options).transport.establish_connection()
+        try:
+            self._connection = address.client(HEARTBEAT_S, options).transport.establish_connection()
+        except TimeoutError:
+            if address.takes_connections():
+                self._blocked = _MUTE
+            raise
         self.epoch += 1
         self._publishing = self.channel()
         self._publishing.confirm_select()

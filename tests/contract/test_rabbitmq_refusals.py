@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
@@ -245,3 +246,15 @@ def test_broker_that_is_not_there_is_unavailable() -> None:
     (port,) = servers.free_ports(1)
     with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1.*does not answer.*refused"):
         AmqpSession(f"amqp://u:p@127.0.0.1:{port}//", patience_s=0.2).run(lambda: None)
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+def test_broker_that_takes_connections_and_says_nothing_is_told_from_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """As RabbitMQ does that has no file descriptors left; its own log says nothing of it."""
+    monkeypatch.setattr("transports.amqp_address.CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        session = AmqpSession(f"{scheme}://u:p@127.0.0.1:{mute.getsockname()[1]}//", patience_s=0.2)
+        with pytest.raises(BrokerUnavailableError, match=r"takes connections and says nothing.*file descriptors"):
+            session.run(lambda: None)
