@@ -14,6 +14,7 @@ from sagabus import Bus, Saga, message, starts
 @message("batches.begin")
 class Begin:
     key: str
+    padding: str = ""
 
 
 @message("batches.aside")
@@ -45,14 +46,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def taken(
-    keys: Iterable[str], *, batch: int = 64, consumer: bool = False, saga: type[Saga[State]] = Counting
+    keys: Iterable[str],
+    *,
+    batch: int = 64,
+    consumer: bool = False,
+    saga: type[Saga[State]] = Counting,
+    padding: int = 0,
 ) -> list[int]:
     """Have a worker handle a message to each of these sagas, and return how many it took at a time."""
     with Bus(store="memory:", transport="memory:") as bus:
         endpoint = bus.endpoint("sagas", saga, batch=batch)
         if consumer:
             endpoint.consumer(Aside)(lambda m: None)
-        bus.send_many((Begin(key) for key in keys), to="sagas")
+        bus.send_many((Begin(key, " " * padding) for key in keys), to="sagas")
         worker = bus.worker()
         worker._open(inline=True)
         (lane,) = worker.lanes
@@ -99,6 +105,11 @@ def test_batches_that_take_long_are_not_followed_by_larger_ones(monkeypatch: pyt
     """What a saga asks for leaves with its batch."""
     monkeypatch.setattr("sagabus.runtime.lane._QUICK_S", 0.0)
     assert taken(["hot"] * 200) == [64, 64, 64, 8]
+
+
+def test_batches_of_large_messages_stay_what_they_are() -> None:
+    """A worker has them all in memory, and one command takes them to the store."""
+    assert taken(["hot"] * 200, padding=20_000) == [64, 64, 64, 8]
 
 
 def test_endpoint_with_a_consumer_takes_no_more_than_that_has_places_for() -> None:
