@@ -12,6 +12,7 @@ import amqp
 from attrs import frozen
 
 from sagabus.errors import BrokerUnavailableError
+from sagabus.observe.log import get_logger
 from transports.amqp_address import AmqpAddress
 from transports.amqp_refusal import LOST, amqp_refusal
 
@@ -21,6 +22,7 @@ HEARTBEAT_S: Final = 30
 MAX_NAME_BYTES: Final = 255
 """The longest name, key or id that AMQP can carry."""
 _ANSWER_S: Final = 15.0
+_SAID_AFTER_S: Final = 1.0
 _MUTE: Final = (
     "it takes connections and says nothing: it hangs, or has no file descriptors left, of which each quorum queue "
     "takes three; see `rabbitmqctl status`"
@@ -62,6 +64,7 @@ class AmqpSession:
         self.shown_url = ";".join(address.shown for address in self._addresses)
         self._turn = 0
         self._blocked = ""
+        self._said = False  # that it waits, since it last was through
         self._patience_s = patience_s
         self.lock = threading.RLock()
         self.epoch = 0
@@ -81,20 +84,28 @@ class AmqpSession:
             UntrustedServerError: its certificate proves nothing. At once, too.
             ConfigurationError: what is declared differs from what exists, or is gone.
         """
-        give_up_at = time.monotonic() + self._patience_s
+        began_at = time.monotonic()
+        give_up_at = began_at + self._patience_s
         tries = 0
         with self.lock:
             while True:
                 try:
                     if self._connection is None:
                         self._connect()
-                    return action()
+                    answer = action()
+                    self._said = False
+                    return answer
                 except LOST as error:
                     self.drop()
                     if (refused := amqp_refusal(error, self.shown_url)) is not None:
                         raise refused from error
-                    if time.monotonic() >= give_up_at:
-                        raise BrokerUnavailableError(self.shown_url, self._blocked or error) from error
+                    now = time.monotonic()
+                    unavailable = BrokerUnavailableError(self.shown_url, self._blocked or error)
+                    if now >= give_up_at:
+                        raise unavailable from error
+                    if now >= began_at + _SAID_AFTER_S and not self._said:
+                        self._said, left_s = True, round(give_up_at - now, 1)
+                        get_logger().warning("waiting-for-server", error=str(unavailable), for_s=left_s)
                 # Not all at once, when a broker that many were connected to is there again.
                 time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.0))
                 tries += 1

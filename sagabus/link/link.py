@@ -29,6 +29,7 @@ from sagabus.link.node import Connection, Node, exchange
 from sagabus.link.round import Round
 from sagabus.link.sentinel import Sentinels
 from sagabus.link.slots import SlotMap, read_slots
+from sagabus.observe.log import get_logger
 from sagabus.terms import Terms
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ _READ_BYTES: Final = 262_144
 """Read at once; a batch is about so large."""
 _MAX_HOPS: Final = 4
 """How many redirections are followed at once; nodes that disagree for longer are waited for."""
+_TO_AND_FRO: Final = "its nodes send us from one to the other"
+_SAID_AFTER_S: Final = 1.0
 
 
 @frozen
@@ -89,6 +92,7 @@ class Link:
         self.terms = Terms(timeout_s, patience_s, replicas)
         self._revive, self._jitter = revive, jitter
         self.round_trips = self.losses = 0
+        self._said = False  # that it waits, since it was last answered
         self._loss_numbers = count(1)
         self._make()
 
@@ -144,24 +148,31 @@ class Link:
         So has one that was done and that too few replicas have confirmed.
         """
         on_way = Round(self, commands, wait_s)
-        give_up_at = time.monotonic() + (self.terms.patience_s if patience_s is None else patience_s)
+        began_at = time.monotonic()
+        give_up_at = began_at + (self.terms.patience_s if patience_s is None else patience_s)
         tries = hops = 0
         while True:
             on_way.attempt()
             if on_way.through:
+                self._said = False
                 return on_way.replies
             hops += 1
             failure = on_way.failure
             if failure is not None or hops > _MAX_HOPS:
                 if (refused := refusal(failure, self.shown_url)) is not None:
                     raise refused
-                if time.monotonic() >= give_up_at:
+                now = time.monotonic()
+                if now >= give_up_at:
                     if not on_way.answered:
-                        raise self._failure(failure or "its nodes send us from one to the other")
+                        raise self._failure(failure or _TO_AND_FRO)
                     on_way.owe()
                     return on_way.replies
                 if self._revive is not None and isinstance(failure, redis.ConnectionError | OSError):
                     self._revive()
+                if now >= began_at + _SAID_AFTER_S and not self._said:
+                    self._said = True
+                    error = self._failure(failure or _TO_AND_FRO)
+                    get_logger().warning("waiting-for-server", error=str(error), for_s=round(give_up_at - now, 1))
                 time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)] * (0.75 + 0.5 * self._jitter()))
                 tries += 1
 

@@ -248,6 +248,19 @@ def test_broker_that_is_not_there_is_unavailable() -> None:
         AmqpSession(f"amqp://u:p@127.0.0.1:{port}//", patience_s=0.2).run(lambda: None)
 
 
+def test_waiting_for_a_broker_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever looks at a command that waits is told for what, and for how long at most."""
+    monkeypatch.setattr("transports.amqp_session._SAID_AFTER_S", 0.0)
+    (port,) = servers.free_ports(1)
+    with pytest.raises(BrokerUnavailableError):
+        AmqpSession(f"amqp://u:c4n4ry@127.0.0.1:{port}//", patience_s=0.3).run(lambda: None)
+    said = capsys.readouterr().err
+    assert said.count("waiting-for-server") == 1
+    assert "refused" in said
+    assert "for_s=" in said
+    assert "c4n4ry" not in said
+
+
 @pytest.mark.parametrize("scheme", ["amqp", "amqps"])
 def test_broker_that_takes_connections_and_says_nothing_is_told_from_one_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, scheme: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 
 import pytest
@@ -109,6 +110,30 @@ def test_server_that_is_not_there_is_unavailable() -> None:
             ask()
         assert caught.value.url == f"redis://127.0.0.1:{port}"
         assert "secret" not in str(caught.value)
+
+
+def test_waiting_for_a_server_is_said_once_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], serve: Serve, connect: Connect
+) -> None:
+    """Whoever looks at a command that waits is told for what, and for how long at most."""
+    monkeypatch.setattr("sagabus.link.link._SAID_AFTER_S", 0.0)
+    loading = itertools.cycle([b"-LOADING still\r\n", b"-LOADING still\r\n", b"-LOADING still\r\n", b"+OK\r\n"])
+    link = connect(serve(lambda words: next(loading)), patience_s=30.0)
+    for rounds in (1, 2):
+        assert link.round([GET]) == [b"OK"]
+        said = capsys.readouterr().err
+        assert said.count("waiting-for-server") == 1, rounds
+        assert "does not answer" in said
+        assert "for_s=" in said
+
+
+def test_server_that_answers_soon_again_is_waited_for_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], serve: Serve, connect: Connect
+) -> None:
+    """Failovers and restarts of a moment are nothing to look at."""
+    monkeypatch.setattr("sagabus.link.link._SAID_AFTER_S", 20.0)
+    assert connect(serve(in_turn(b"-LOADING still\r\n", OK)), patience_s=30.0).round([GET]) == [b"OK"]
+    assert capsys.readouterr().err == ""
 
 
 def test_silent_server_is_given_up_after_the_timeout() -> None:
