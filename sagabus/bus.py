@@ -153,9 +153,8 @@ class Bus:
         Args:
             name: what its queue is called.
             sagas: saga classes; each belongs to one endpoint.
-            batch: the most messages handled in one load and one commit, at most 1,000. After one with 16 or more for
-                each of its sagas, none of them exclusive, that is under a megabyte and through in half a second, the
-                next may be four times as large.
+            batch: the most messages handled in one load and one commit, at most 1,000. From Redis Streams up to four
+                times as many are taken while there are 16 or more a saga, as long as that takes less than a second.
             concurrency: how many consumer handlers run at once in each process.
             partitions: how many streams its queue is split into; more than one only pays on a cluster.
             max_length: from which length on its queue pushes back on senders.

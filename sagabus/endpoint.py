@@ -65,7 +65,7 @@ class EndpointOptions:
     """How an endpoint works through its queue.
 
     Attributes:
-        batch: the most messages handled in one load and one commit; four times as many where they crowd at few sagas.
+        batch: the most messages handled in one load and one commit, but where they crowd at few sagas.
         concurrency: how many consumer handlers run at once in each process: threads for `def`, tasks for `async def`.
         partitions: how many streams the queue is split into.
         max_length: from which length on its queue pushes back.

@@ -303,6 +303,15 @@ def is_joint(transport: Transport) -> bool:
     return getattr(transport, "joint", False)
 
 
+def is_bulk(transport: Transport) -> bool:
+    """Return whether a receiver takes any number of messages in one round trip, and never more than it is asked for.
+
+    A transport says so with an attribute `bulk`. Of others a lane always asks for the same number: a broker that sends
+    before it is asked would go on sending the larger one.
+    """
+    return getattr(transport, "bulk", False)
+
+
 def rest(receiver: Receiver) -> None:
     """Have *receiver* give back what it was sent and has not handed out, for nothing will be received for a while.
 

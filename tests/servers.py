@@ -33,6 +33,7 @@ SLOTS = 16_384
 POSTGRES_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
 RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672//"
 UNUSED_QUEUE_MS = 60_000
+"""Longer than any test leaves alone a queue that it still needs."""
 
 # Nothing on disk and no background work: what a test wants of that, it passes in `config`.
 BASE_CONFIG = {"save": "", "appendonly": "no", "daemonize": "no", "dir": ".", "loglevel": "warning"}

@@ -21,6 +21,7 @@ AMQP_TLS: Final = TlsOptions("cacertfile", "certfile", "keyfile")
 _TLS: Final = frozenset({"cacertfile", "certfile", "keyfile", "verify", "server_name_indication"})
 _OTHERS: Final = frozenset({"auth_mechanism"})
 CONNECT_S: Final = 5
+_SOON_S: Final = 0.5
 _MECHANISMS: Final = frozenset({"plain", "amqplain", "external"})
 
 
@@ -104,11 +105,11 @@ class AmqpAddress:
             ) from error
 
     def takes_connections(self) -> bool:
-        """Return whether somebody takes a TCP connection there, whatever is said on it then."""
+        """Return whether somebody takes a TCP connection there, and soon, whatever is said on it then."""
         parts = urlsplit(self.url)
         port = parts.port or (5672 if self.tls is None else 5671)
         try:
-            socket.create_connection((parts.hostname or "localhost", port), timeout=CONNECT_S).close()
+            socket.create_connection((parts.hostname or "localhost", port), timeout=_SOON_S).close()
         except OSError:
             return False
         return True

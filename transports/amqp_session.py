@@ -64,6 +64,7 @@ class AmqpSession:
         self.shown_url = ";".join(address.shown for address in self._addresses)
         self._turn = 0
         self._blocked = ""
+        self._unheard: AmqpAddress | None = None
         self._said = False  # that it waits, since it last was through
         self._patience_s = patience_s
         self.lock = threading.RLock()
@@ -84,8 +85,8 @@ class AmqpSession:
             UntrustedServerError: its certificate proves nothing. At once, too.
             ConfigurationError: what is declared differs from what exists, or is gone.
         """
-        began_at = time.monotonic()
-        give_up_at = began_at + self._patience_s
+        give_up_at = time.monotonic() + self._patience_s
+        say_at: float | None = None
         tries = 0
         with self.lock:
             while True:
@@ -100,12 +101,14 @@ class AmqpSession:
                     if (refused := amqp_refusal(error, self.shown_url)) is not None:
                         raise refused from error
                     now = time.monotonic()
-                    unavailable = BrokerUnavailableError(self.shown_url, self._blocked or error)
                     if now >= give_up_at:
-                        raise unavailable from error
-                    if now >= began_at + _SAID_AFTER_S and not self._said:
-                        self._said, left_s = True, round(give_up_at - now, 1)
-                        get_logger().warning("waiting-for-server", error=str(unavailable), for_s=left_s)
+                        raise self._unavailable(error) from error
+                    if say_at is None:
+                        say_at = now if isinstance(error, TimeoutError) else now + _SAID_AFTER_S
+                    if now >= say_at and not self._said:
+                        self._said = True
+                        reason = str(self._unavailable(error))
+                        get_logger().warning("waiting-for-server", error=reason, for_s=round(give_up_at - now, 1))
                 # Not all at once, when a broker that many were connected to is there again.
                 time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)] * random.uniform(0.5, 1.0))
                 tries += 1
@@ -179,7 +182,7 @@ class AmqpSession:
     def _connect(self) -> None:
         address = self._addresses[self._turn % len(self._addresses)]
         self._turn += 1
-        self._blocked = ""
+        self._blocked, self._unheard = "", None
         options = {
             "read_timeout": _ANSWER_S,
             "write_timeout": _ANSWER_S,
@@ -189,8 +192,7 @@ class AmqpSession:
         try:
             self._connection = address.client(HEARTBEAT_S, options).transport.establish_connection()
         except TimeoutError:
-            if address.takes_connections():
-                self._blocked = _MUTE
+            self._unheard = address
             raise
         self.epoch += 1
         self._publishing = self.channel()
@@ -199,6 +201,11 @@ class AmqpSession:
         self._publishing.events["basic_ack"].add(self._on_ack)
         self._publishing.events["basic_nack"].add(self._on_nack)
         self._publishing.events["basic_return"].add(self._on_return)
+
+    def _unavailable(self, error: BaseException) -> BrokerUnavailableError:
+        """Return what to say of *error*. Asked only where it is said: the next broker may be there."""
+        mute = self._unheard is not None and self._unheard.takes_connections()
+        return BrokerUnavailableError(self.shown_url, self._blocked or (_MUTE if mute else error))
 
     def _on_blocked(self, _reason: str) -> None:
         self._blocked = "it takes no messages while it is short of memory or disk"

@@ -60,6 +60,8 @@ class MemoryTransport:
         clock: seconds, monotonic; what claims are measured with.
     """
 
+    bulk = True
+
     def __init__(
         self, url: str = "memory:", *, namespace: str = "", clock: Callable[[], float] = time.monotonic
     ) -> None:

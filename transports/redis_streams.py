@@ -37,6 +37,8 @@ class RedisStreamsTransport:
         namespace: what the names of its keys start with.
     """
 
+    bulk = True
+
     def __init__(self, url: str, *, namespace: str) -> None:
         self.link = Link(url)
         self._namespace = namespace

@@ -7,6 +7,7 @@ cluster pipeline refuses EVALSHA and because a resend must carry the epoch of th
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -148,8 +149,8 @@ class Link:
         So has one that was done and that too few replicas have confirmed.
         """
         on_way = Round(self, commands, wait_s)
-        began_at = time.monotonic()
-        give_up_at = began_at + (self.terms.patience_s if patience_s is None else patience_s)
+        give_up_at = time.monotonic() + (self.terms.patience_s if patience_s is None else patience_s)
+        say_at: float | None = None
         tries = hops = 0
         while True:
             on_way.attempt()
@@ -169,8 +170,11 @@ class Link:
                     return on_way.replies
                 if self._revive is not None and isinstance(failure, redis.ConnectionError | OSError):
                     self._revive()
-                if now >= began_at + _SAID_AFTER_S and not self._said:
-                    self._said = True
+                if say_at is None:
+                    silent = isinstance(failure, redis.TimeoutError | TimeoutError)
+                    say_at = now if silent else now + _SAID_AFTER_S
+                if now >= say_at and not self._said:
+                    self._said, say_at = True, math.inf
                     error = self._failure(failure or _TO_AND_FRO)
                     get_logger().warning("waiting-for-server", error=str(error), for_s=round(give_up_at - now, 1))
                 time.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)] * (0.75 + 0.5 * self._jitter()))

@@ -25,7 +25,6 @@ from sagabus.transport import Delivery
 _RETRY_BYTES: Final = 64
 """What the count of its attempts may add to an envelope that was as large as it may be."""
 _CROWD: Final = 16
-_LIGHT_BYTES: Final = 1_000_000
 
 
 class SagaWork(Entry):
@@ -86,17 +85,13 @@ class Sorted:
     doubtful: list[UntrustedError] = field(factory=list)
 
     def crowds(self) -> bool:
-        """Return whether many messages are for each of its sagas, so that a larger batch would cost less a message.
+        """Return whether there are so many messages a saga, on average, that a larger batch would cost less for each.
 
-        An exclusive saga handles one a commit, however many there are; and what is large by itself needs no crowd.
+        An exclusive saga handles one a commit, however many there are.
         """
         works = self.sagas.values()
-        tickets = [ticket for work in works for same in work.tickets.values() for ticket in same]
-        return (
-            len(tickets) >= _CROWD * len(works) > 0
-            and not any(work.definition.exclusive for work in works)
-            and sum([len(ticket.delivery.body) for ticket in tickets]) <= _LIGHT_BYTES
-        )
+        messages = sum([len(work.tickets) for work in works])
+        return messages >= _CROWD * len(works) > 0 and not any(work.definition.exclusive for work in works)
 
 
 def sort_batch(

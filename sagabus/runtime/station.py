@@ -16,7 +16,7 @@ from sagabus.runtime.recovery import Recovery
 from sagabus.runtime.surroundings import Surroundings
 from sagabus.telemetry.histogram import Histogram
 
-_CROWDED_BATCHES: Final = 4
+CROWDED_BATCHES: Final = 4
 """Reading, merging and writing a state is paid a batch: larger ones where many messages are for one saga."""
 
 
@@ -38,11 +38,11 @@ class Station:
         """Return how many more deliveries may be taken: a batch, or less where handlers are still at work.
 
         Args:
-            crowded: the last ones were for few sagas, so that larger batches cost less.
+            crowded: many of the last ones were for each saga, so that larger batches cost less.
         """
         batch = self.endpoint.options.batch
         if crowded:
-            batch = min(batch * _CROWDED_BATCHES, MAX_BATCH)
+            batch = min(batch * CROWDED_BATCHES, MAX_BATCH)
         return min(batch, self.crew.room) if self.endpoint.consumers else batch
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import quote, urlsplit
 
 import amqp
@@ -239,6 +240,21 @@ def test_next_broker_of_a_cluster_is_tried_when_one_does_not_answer(rabbitmq_url
     transport.declare("a", subscriptions=[])
     assert [queue.endpoint for queue in transport.queues()] == ["a"]
     transport.close()
+
+
+def test_next_broker_is_tried_when_the_first_ones_machine_is_gone(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that lets packets fall into a hole takes as long as a connection may; looking at it again is to take less."""
+    monkeypatch.setattr("transports.amqp_address.CONNECT_S", 2.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as hole, ExitStack() as stack:
+        for _ in range(3):  # nobody accepts, and more than these are not taken
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+        session = AmqpSession(f"amqp://u:p@127.0.0.1:{hole.getsockname()[1]}//;{rabbitmq_url}", patience_s=3.0)
+        assert session.run(lambda: "there") == "there"
+        session.close()
 
 
 def test_broker_that_is_not_there_is_unavailable() -> None:

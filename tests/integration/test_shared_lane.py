@@ -360,6 +360,23 @@ def test_batch_of_a_lane_takes_of_each_endpoint_what_that_has_room_for(bus: Bus)
     assert Counter(queues(lane.turn([], 0.0))) == {"small": 5, "large": 32}
 
 
+@pytest.mark.parametrize(("others", "most"), [(0, 256), (1, 170), (7, 56)])
+def test_batch_of_a_lane_grows_for_all_when_messages_crowd_at_a_saga(bus: Bus, others: int, most: int) -> None:
+    """What answers a crowd takes more at once too, where its consumers have places; all of them 512 a turn at most."""
+    bus.endpoint("saga", Noting)
+    bus.endpoint("asked", concurrency=200).consumer(Quick)(lambda m: None)
+    names = ["saga", "asked", *(f"other-{number}" for number in range(others))]
+    for name in names[2:]:
+        bus.endpoint(name).consumer(Slow)(lambda m: None)
+    lane = lane_of(bus, *names)
+    assert lane.turn([], 0.0) == []
+    bus.send_many([Begin("hot") for _ in range(500)], to="saga")
+    bus.send_many([Quick(n) for n in range(500)], to="asked")
+    first = lane.turn([], 0.0)
+    assert Counter(queues(first)) == dict.fromkeys(("saga", "asked"), min(64, most))
+    assert Counter(queues(lane.turn(first, 0.0))) == dict.fromkeys(("saga", "asked"), most)
+
+
 def test_batch_of_a_lane_is_no_larger_for_an_endpoint_with_partitions(bus: Bus) -> None:
     """`batch` is the most that is handled in one load and one commit, in however many streams it lies."""
     bus.endpoint("parts", batch=10, partitions=4).consumer(Quick)(lambda m: None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
+import time
 
 import pytest
 from redis.crc import key_slot
@@ -134,6 +136,42 @@ def test_server_that_answers_soon_again_is_waited_for_without_a_word(
     monkeypatch.setattr("sagabus.link.link._SAID_AFTER_S", 20.0)
     assert connect(serve(in_turn(b"-LOADING still\r\n", OK)), patience_s=30.0).round([GET]) == [b"OK"]
     assert capsys.readouterr().err == ""
+
+
+def test_time_that_a_command_blocks_is_no_waiting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], serve: Serve, connect: Connect
+) -> None:
+    """A lane that has slept for long when its connection is lost, and has another at once, has waited for nobody."""
+    monkeypatch.setattr("sagabus.link.link._SAID_AFTER_S", 0.1)
+    calls = itertools.count()
+
+    def blocks_first(words: list[str]) -> bytes | None:
+        if next(calls):
+            return OK
+        time.sleep(0.3)
+        return None
+
+    assert connect(serve(blocks_first), patience_s=30.0).round([GET]) == [b"OK"]
+    assert capsys.readouterr().err == ""
+
+
+def test_waiting_is_said_once_though_others_are_answered_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], serve: Serve, connect: Connect
+) -> None:
+    """As with one node of a cluster that is down."""
+    monkeypatch.setattr("sagabus.link.link._SAID_AFTER_S", 0.0)
+    link = connect(serve(lambda words: b"-LOADING still\r\n" if words[-1] == "bad" else OK), patience_s=1.0)
+
+    def wait_in_vain() -> None:
+        with pytest.raises(StoreUnavailableError):
+            link.round([Command(("GET", "bad"), "bad")])
+
+    waiting = threading.Thread(target=wait_in_vain)
+    waiting.start()
+    while waiting.is_alive():
+        assert link.round([GET]) == [b"OK"]
+    waiting.join()
+    assert capsys.readouterr().err.count("waiting-for-server") == 1
 
 
 def test_silent_server_is_given_up_after_the_timeout() -> None:
