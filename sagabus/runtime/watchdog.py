@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 from msgspec import field
@@ -160,10 +162,25 @@ class Watch:
 def overdue(name: str, timeout_s: float, thread: int | None) -> HandlerTimedOutError:
     """Return the error of a handler that goes on; where its *thread* is just now stands in the error's traceback."""
     error = HandlerTimedOutError(name, timeout_s)
-    frame = sys._current_frames().get(thread) if thread is not None else None
+    frame = _frames().get(thread) if thread is not None else None
     if frame is not None:
         error.add_note("It was here:\n" + "".join(traceback.format_stack(frame)))
     return error
+
+
+def _frames() -> dict[int, FrameType]:
+    """Return where each thread is.
+
+    Without a garbage collection meanwhile: until Python 3.11.9 one that begins in there, and lets another thread run,
+    has the whole process stand still (https://github.com/python/cpython/issues/106883).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from sagabus.errors import HandlerTimedOutError
-from sagabus.runtime.watchdog import HandlerCall, HandlerInterrupt, Watch
+from sagabus.runtime.watchdog import HandlerCall, HandlerInterrupt, Watch, overdue
 from tests.servers import until
 
 LATER_S = 1e9
@@ -160,3 +161,26 @@ def test_thread_that_does_not_take_its_interrupt_stops_no_profiler() -> None:
     """Tracers, profilers and coverage go on while a handler is blocked in C; in a process, for it could hang whole."""
     done = subprocess.run([sys.executable, "-c", _PROFILED], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "through\n", done.stderr
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_the_threads_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, collects: bool
+) -> None:
+    """In Python before 3.11.9 the whole process would stand still; afterwards all is as it was."""
+    current_frames, seen = sys._current_frames, list[bool]()
+
+    def look() -> Any:
+        seen.append(gc.isenabled())
+        return current_frames()
+
+    monkeypatch.setattr(sys, "_current_frames", look)
+    if not collects:
+        gc.disable()
+    try:
+        error = overdue("Order.made", 1.0, threading.get_ident())
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
+    assert seen == [False]
+    assert "test_no_garbage_is_collected" in error.__notes__[0]
